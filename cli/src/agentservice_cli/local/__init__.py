@@ -1,0 +1,1 @@
+"""An agent on this machine, without a cluster."""

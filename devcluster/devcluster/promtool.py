@@ -1,0 +1,46 @@
+"""promtool, which judges Prometheus rules: found on this machine, or taken out of Debian's package without installing a Prometheus."""
+
+import os
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+from devcluster.errors import ClusterError
+from devcluster.progress import Progress
+from devcluster.settings import Settings
+
+PACKAGE = "prometheus"
+
+
+def promtool(settings: Settings, *, progress: Progress) -> Path:
+    """The program. Raises ClusterError with the command to run where it cannot be had."""
+    found = shutil.which("promtool")
+    if found:
+        return Path(found)
+    program = settings.cache / "tools" / "promtool"
+    if not program.exists():
+        if not shutil.which("apt-get"):
+            raise ClusterError("promtool is missing here: install Prometheus, which brings it, and try again")
+        progress.step(f"taking promtool out of Debian's package {PACKAGE}")
+        _extract(program)
+    return program
+
+
+def _extract(program: Path) -> None:
+    program.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=program.parent) as directory:
+        if os.geteuid() == 0:
+            Path(directory).chmod(0o755)  # apt downloads as a user of its own
+            _run(["apt-get", "-q", "update"], directory)
+        _run(["apt-get", "-q", "download", PACKAGE], directory)
+        (package,) = Path(directory).glob(f"{PACKAGE}_*.deb")
+        _run(["dpkg-deb", "--extract", package.name, "content"], directory)
+        (Path(directory) / "content" / "usr" / "bin" / "promtool").rename(program)
+
+
+def _run(command: list[str], directory: str) -> None:
+    done = subprocess.run(command, cwd=directory, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        last = "\n".join((done.stderr or done.stdout).strip().splitlines()[-4:])
+        raise ClusterError(f"{' '.join(command[:3])} failed; try: apt-get install {PACKAGE}\n{last}")

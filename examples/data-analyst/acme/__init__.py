@@ -1,0 +1,1 @@
+"""Acme's agents: what a team's own Python package looks like."""

@@ -1,0 +1,401 @@
+"""Decides the order of one reconcile: read, parse, render, plan, write, judge, report. The deciding is elsewhere."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+from agentservice_api import AgentService, AgentServiceStatus, Reason, names
+from agentservice_api.budget.ledger import LEDGER_KIND
+from agentservice_api.spec import AuthType
+from agentservice_operator.bookkeeping import Bookkeeper, Kept
+from agentservice_operator.budget import Figures, Standing, budget_announcements, is_usage_alone, standing
+from agentservice_operator.caches import Caches, status_of
+from agentservice_operator.instructions import Instructions, UnresolvedReferenceError
+from agentservice_operator.judge import Desired, Obstacle, judge
+from agentservice_operator.kube.apply import execute
+from agentservice_operator.kube.client import Client
+from agentservice_operator.kube.errors import AlreadyExists, ApiError, Forbidden, Invalid, NotFound
+from agentservice_operator.kube.resources import AGENTSERVICES, SECRETS
+from agentservice_operator.manifest import ChildKey, Key, Manifest, Owner, child_key
+from agentservice_operator.observe import intent
+from agentservice_operator.ownership import is_untouched
+from agentservice_operator.parse import SpecError, parse
+from agentservice_operator.plan import Change, Plan, Verb, controller_uid, decide, plan
+from agentservice_operator.prices import PlatformPrices
+from agentservice_operator.render import Platform, Rendered, render
+from agentservice_operator.render.secret import render_generated_secret
+from agentservice_operator.report import Announcement, transitions, written
+from agentservice_operator.rollout import Observation
+
+RETRY_REFUSED_SECONDS: Final = 10.0
+"""After a refusal that somebody may lift without any object that we watch changing: a quota, a stranger's object."""
+RETRY_DYING_SECONDS: Final = 2.0
+USAGE_SECONDS: Final = 60.0
+"""At most one write of the status in so long for what is spent; a change of the budget's state is written at once."""
+
+_UNUSED_BY_PODS: Final = frozenset(
+    {"PodDisruptionBudget", "HorizontalPodAutoscaler", "NetworkPolicy", "Ingress", "HTTPRoute"}
+)
+"""Kinds of children that no pod needs: they go at once."""
+_UNMOUNTED: Final = frozenset({"ServiceAccount", "Role", "RoleBinding"})
+"""Kinds of children that go as soon as no pod of an old revision is left."""
+
+_ACCESS: Final = ("Role", "RoleBinding")
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """What the queue does next with the key: nothing (None), or the same again after so many seconds."""
+
+    requeue_after: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Effects:
+    """What a reconcile cannot know by itself."""
+
+    now: Callable[[], datetime]
+    """UTC."""
+    token: Callable[[], str]
+    """A new random bearer token of at least 256 bits."""
+    announce: Callable[[Manifest, Announcement], None]
+    """Say something about an AgentService in an Event."""
+    log_revision: Callable[[str], None]
+    """Name the revision that the following log lines are about."""
+    tell: Callable[[Key, Mapping[str, str]], None]
+    """The status of each condition, by type, for the metrics; empty when the object is gone."""
+    tell_budget: Callable[[Key, Sequence[Figures]], None]
+    """The current windows, for the metrics; empty without a budget."""
+    server_time: Callable[[], datetime]
+    """UTC by the API server's clock, which decides when a window ends."""
+
+
+class Reconciler:
+    """Makes one AgentService true at a time. Raises the client's errors for what trying again may mend."""
+
+    def __init__(
+        self,
+        *,
+        client: Client,
+        caches: Caches,
+        platform: Platform,
+        defaults: Mapping[str, Any],
+        effects: Effects,
+        prices: PlatformPrices | None = None,
+    ) -> None:
+        self._client = client
+        self._caches = caches
+        self._platform = platform
+        self._defaults = defaults
+        self._effects = effects
+        self._prices = prices or PlatformPrices("")
+        self._instructions = Instructions(client=client, references=caches.references)
+        self._bookkeeper = Bookkeeper(client=client, caches=caches, now=effects.server_time)
+        self._usage_told: dict[Key, datetime] = {}
+
+    async def reconcile(self, key: Key) -> Result:
+        """Make the children of ``key`` as its specification says, and its status as they are."""
+        live = self._caches.agent_services.get(*key)
+        if live is None:
+            self._effects.tell(key, {})
+            return await self._keep_orphan(key)
+        if live["metadata"].get("deletionTimestamp"):
+            return Result()  # ownerReferences make the API server delete the children
+        previous = status_of(live)
+        owner = Owner(namespace=key.namespace, name=key.name, uid=live["metadata"]["uid"])
+        annotations: Mapping[str, str] = live["metadata"].get("annotations") or {}
+        paused = annotations.get(names.ANNOTATION_PAUSED) == "true"
+        adopt = annotations.get(names.ANNOTATION_ADOPT) == "true"
+
+        desired, obstacle = await self._desired(live)
+        secret_name = previous.auth.secret_name if previous.auth else None
+        budget, kept, refused = await self._keep_ledger(key, live, desired, previous, paused=paused)
+        obstacle = obstacle or refused
+        waits = [kept.wait]
+        if desired is not None and not paused:
+            if obstacle is None:
+                secret_name, obstacle = await self._ensure_secret(owner, desired, previous)
+            if obstacle is None:
+                observed = self._caches.observed_children(key)
+                changes = plan(
+                    owner=owner,
+                    children=[c for c in desired.rendered.children if self._caches.is_served(c["kind"])],
+                    observed=observed,
+                    adopt=adopt,
+                    prunable=self._prunable(owner, key, desired, observed),
+                )
+                done, obstacle = await self._write(changes, owner, desired.rendered, adopt=adopt)
+                for announcement in written(done):
+                    logger.info("%s", announcement.note)
+                    self._effects.announce(live, announcement)
+        if obstacle is not None and not obstacle.rejects:
+            dying = obstacle.reason is Reason.WAITING_FOR_DELETION
+            waits.append(RETRY_DYING_SECONDS if dying else RETRY_REFUSED_SECONDS)
+        status = judge(
+            generation=live["metadata"]["generation"],
+            previous=previous,
+            desired=desired,
+            obstacle=obstacle,
+            observation=self._caches.observation(key, owner.uid),
+            paused=paused,
+            secret_name=secret_name,
+            standing=budget,
+            now=self._effects.now().strftime("%Y-%m-%dT%H:%M:%SZ"),
+        )
+        waits.append(await self._report(key, live, previous, status, budget))
+        return Result(requeue_after=min((wait for wait in waits if wait is not None), default=None))
+
+    async def _keep_orphan(self, key: Key) -> Result:
+        """Keep the ledger of an AgentService that is gone."""
+        self._effects.tell_budget(key, ())
+        self._usage_told.pop(key, None)
+        kept = await self._bookkeeper.keep(
+            key, wanted=None, has_service=False, existed=False, announce=self._effects.announce
+        )
+        return Result(requeue_after=kept.wait)
+
+    async def _keep_ledger(
+        self, key: Key, live: Manifest, desired: Desired | None, previous: AgentServiceStatus, *, paused: bool
+    ) -> tuple[Standing | None, Kept, Obstacle | None]:
+        """Keep the ledger, and return how the budget stands: None without one."""
+        spec = desired.spec if desired is not None else None
+        kept, obstacle, terms = Kept(), None, None
+        try:
+            if spec is not None and spec.budget is not None:
+                terms = self._prices.terms(spec, live=self._bookkeeper.terms(key))
+            kept = await self._bookkeeper.keep(
+                key,
+                wanted=None if paused else terms,
+                has_service=True,
+                existed=previous.budget is not None and (previous.budget.daily or previous.budget.monthly) is not None,
+                announce=lambda _, announcement: self._effects.announce(live, announcement),
+            )
+        except (Forbidden, Invalid, NotFound) as error:
+            obstacle = _refused(ChildKey(LEDGER_KIND, key.name), error)
+        except ValueError as error:
+            logger.error("%s %s cannot be read: delete it, and it is restored: %s", LEDGER_KIND, key.name, error)
+        if spec is None or spec.budget is None or terms is None:
+            self._effects.tell_budget(key, ())
+            return None, kept, obstacle
+        self._effects.tell_budget(key, kept.windows)
+        prices = self._prices.resolved(spec, terms, now=self._effects.now())
+        return standing(spec.budget, prices, kept.windows), kept, obstacle
+
+    async def _desired(self, live: Manifest) -> tuple[Desired | None, Obstacle | None]:
+        try:
+            resource = parse(live, defaults=self._defaults)
+            instructions = await self._instructions.of(resource)
+        except SpecError as error:
+            return None, Obstacle(reason=Reason.INVALID_SPEC, message=str(error), stalls=True, rejects=True)
+        except UnresolvedReferenceError as error:
+            return None, Obstacle(reason=Reason.REFERENCE_NOT_FOUND, message=str(error), stalls=False, rejects=True)
+        rendered = render(resource, platform=self._platform, instructions=instructions)
+        self._effects.log_revision(rendered.revision)
+        return Desired(spec=resource.spec, rendered=rendered, references_secrets=_references_secrets(resource)), None
+
+    async def _ensure_secret(
+        self, owner: Owner, desired: Desired, previous: AgentServiceStatus
+    ) -> tuple[str | None, Obstacle | None]:
+        """Create the generated Secret unless the status says that it exists and no pod says that it does not."""
+        name = desired.rendered.generated_secret
+        if name is None:
+            return None, None
+        recorded = previous.auth is not None and previous.auth.secret_name == name
+        if recorded and not self._is_missing(owner, desired.rendered, name):
+            return name, None
+        try:
+            secret = render_generated_secret(owner, name, token=self._effects.token())
+            await self._client.create(SECRETS, secret, field_manager=names.FIELD_MANAGER)
+        except AlreadyExists:
+            pass  # our own, from a try whose answer or status was lost: the UID in its name says so
+        except (Forbidden, Invalid) as error:
+            return None, _refused(ChildKey("Secret", name), error)
+        return name, None
+
+    def _is_missing(self, owner: Owner, rendered: Rendered, secret: str) -> bool:
+        observation = self._caches.observation(Key(owner.namespace, owner.name), owner.uid)
+        return any(
+            trouble.reason is Reason.SECRET_NOT_FOUND and f'"{secret}"' in trouble.message
+            for trouble in observation.troubles(rendered.revision)
+        )
+
+    def _prunable(
+        self, owner: Owner, key: Key, desired: Desired, observed: Mapping[ChildKey, Manifest]
+    ) -> set[ChildKey]:
+        """Return the children that nothing needs any more; what pods need, once no pod of an old revision is left."""
+        unneeded = observed.keys() - {child_key(manifest) for manifest in desired.rendered.children}
+        ours = {child for child in unneeded if controller_uid(observed[child]) == owner.uid}
+        if not ours:
+            return ours
+        prunable = {child for child in ours if child.kind in _UNUSED_BY_PODS}
+        if _is_settled(self._caches.observation(key, owner.uid), desired.rendered.revision):
+            mounted = self._caches.mounted_config_maps(key) | {desired.rendered.config_map}
+            prunable |= {child for child in ours if child.kind in _UNMOUNTED}
+            prunable |= {child for child in ours if child.kind == "ConfigMap" and child.name not in mounted}
+        return prunable
+
+    async def _write(
+        self, changes: Plan, owner: Owner, rendered: Rendered, *, adopt: bool
+    ) -> tuple[list[Change], Obstacle | None]:
+        """Write what pods need before the pods; return what was done and the first obstacle met."""
+        done: list[Change] = []
+        obstacles = [_in_the_way(change) for change in changes.of(Verb.REFUSE, Verb.WAIT)]
+        for stage in _stages(changes):
+            if obstacles and any(change.child.kind == "Deployment" for chain in stage for change in chain):
+                break
+            # All of them end before one's error does: a write that is left alone would meet those of the next try.
+            chains = await asyncio.gather(
+                *(self._execute_chain(chain, owner, rendered, adopt=adopt) for chain in stage), return_exceptions=True
+            )
+            for chain in chains:
+                if isinstance(chain, BaseException):
+                    raise chain
+                for outcome in chain:
+                    if isinstance(outcome, Obstacle):
+                        obstacles.append(outcome)
+                    else:
+                        done.append(outcome)
+        return done, min(obstacles, key=lambda o: (not o.stalls, o.message), default=None)
+
+    async def _execute_chain(
+        self, chain: tuple[Change, ...], owner: Owner, rendered: Rendered, *, adopt: bool
+    ) -> list[Change | Obstacle]:
+        outcomes: list[Change | Obstacle] = []
+        for change in chain:
+            outcomes.append(await self._execute(change, owner, rendered, adopt=adopt))
+            if isinstance(outcomes[-1], Obstacle):
+                break
+        return outcomes
+
+    async def _execute(self, change: Change, owner: Owner, rendered: Rendered, *, adopt: bool) -> Change | Obstacle:
+        store = self._caches.children[change.child.kind]
+        with store.writing(owner.namespace, change.child.name) as answered:
+            try:
+                done, answer = await execute(
+                    self._client, change, owner=owner, adopt=adopt, first_replicas=rendered.first_replicas
+                )
+            except (Forbidden, Invalid, NotFound) as error:
+                return _refused(change.child, error)
+            if answer is not None and (
+                is_untouched(answer, names.FIELD_MANAGER)
+                or decide(owner, done.manifest, answer, adopt=adopt).verb is Verb.KEEP
+            ):
+                # Otherwise somebody wrote between our look and our write: the watch must tell of it, so nothing is remembered.
+                answered(answer)
+        return _in_the_way(done) if done.verb in (Verb.REFUSE, Verb.WAIT) else done
+
+    async def _report(
+        self, key: Key, live: Manifest, previous: AgentServiceStatus, status: Manifest, budget: Standing | None
+    ) -> float | None:
+        """Write the status when it differs from the stored one, and announce what has changed in it.
+
+        Return the seconds until it is worth a write if it is not yet.
+        """
+        self._effects.tell(key, {condition["type"]: condition["status"] for condition in status["conditions"]})
+        old: Manifest = live.get("status") or {}
+        if status == old:
+            return None
+        usage_alone = {**old, "budget": None} == {**status, "budget": None} and is_usage_alone(
+            old.get("budget"), status.get("budget")
+        )
+        wait = self._usage_waits(key) if usage_alone else None
+        if wait is not None:
+            return wait
+        metadata = live["metadata"]
+        body = {
+            "apiVersion": names.API_VERSION,
+            "kind": names.KIND,
+            "metadata": {"name": key.name, "namespace": key.namespace, "uid": metadata["uid"]},
+            "status": status,
+        }
+        with self._caches.agent_services.writing(*key) as answered:
+            try:
+                answer = await self._client.apply(
+                    AGENTSERVICES, body, field_manager=names.FIELD_MANAGER_STATUS, subresource="status"
+                )
+            except NotFound:
+                return None  # deleted meanwhile
+            if intent(answer) == intent(live):
+                # Otherwise the answer holds a change that nobody has judged. Remembered, it would make the watch's event of
+                # that change old news, and the change would be lost.
+                answered(answer)
+        if usage_alone:
+            self._usage_told[key] = self._effects.now()
+        for announcement in transitions(previous, AgentServiceStatus.model_validate(status)):
+            self._effects.announce(live, announcement)
+        for announcement in budget_announcements(budget, previous.budget) if budget is not None else ():
+            self._effects.announce(live, announcement)
+        return None
+
+    def _usage_waits(self, key: Key) -> float | None:
+        """Return the seconds until what is spent may be told again."""
+        told = self._usage_told.get(key)
+        left = USAGE_SECONDS - (self._effects.now() - told).total_seconds() if told is not None else 0.0
+        return left if left > 0 else None
+
+
+def _references_secrets(resource: AgentService) -> bool:
+    spec = resource.spec
+    return bool(
+        any(model.api_key for _, model in spec.models)
+        or spec.budget_is_in_redis
+        or spec.auth.type is AuthType.BEARER_TOKEN
+        or any(server.headers for server in spec.agent.mcp_servers)
+        or any(entry.value_from and entry.value_from.secret_key_ref for entry in spec.runtime.env)
+        or any(source.secret_ref for source in spec.runtime.env_from)
+        or any(volume.secret for volume in spec.runtime.volumes)
+    )
+
+
+def _is_settled(observation: Observation, revision: str) -> bool:
+    """Tell whether the Deployment controller has nothing left to do for ``revision``."""
+    deployment, status = observation.deployment, observation.status
+    return (
+        deployment is not None
+        and observation.revision == revision
+        and int(status.get("observedGeneration") or 0) >= int(deployment["metadata"].get("generation") or 0)
+        and int(status.get("replicas") or 0) == int(status.get("updatedReplicas") or 0)
+    )
+
+
+def _stages(changes: Plan) -> tuple[tuple[tuple[Change, ...], ...], ...]:
+    """Return the stages one after the other; in each, chains side by side; in a chain, changes one after the other."""
+    writes = changes.writes
+    pods = tuple((change,) for change in writes if change.child.kind == "Deployment")
+    deletes = [change for change in writes if change.verb is Verb.DELETE]
+    # An autoscaler before the Deployment: it must not write a number that is ours again.
+    scalers = tuple((change,) for change in deletes if change.child.kind == "HorizontalPodAutoscaler")
+    gone = tuple((change,) for change in deletes if change.child.kind != "HorizontalPodAutoscaler")
+    rest = [change for change in writes if change.child.kind != "Deployment" and change.verb is not Verb.DELETE]
+    # A Role before what binds it: the API server looks it up.
+    access = tuple(sorted((c for c in rest if c.child.kind in _ACCESS), key=lambda c: _ACCESS.index(c.child.kind)))
+    others = tuple((change,) for change in rest if change.child.kind not in _ACCESS)
+    return scalers, ((access, *others) if access else others), pods, gone
+
+
+def _in_the_way(change: Change) -> Obstacle:
+    if change.verb is Verb.WAIT:
+        return Obstacle(reason=Reason.WAITING_FOR_DELETION, message=change.message, stalls=False)
+    return Obstacle(reason=Reason.CONFLICT, message=change.message, stalls=True)
+
+
+def _refused(child: ChildKey, error: ApiError) -> Obstacle:
+    if isinstance(error, Invalid):
+        return Obstacle(
+            reason=Reason.INVALID_SPEC,
+            message=f"the API server refuses {child}: {error.message}",
+            stalls=True,
+            rejects=True,
+        )
+    return Obstacle(
+        reason=Reason.FORBIDDEN,
+        message=f"{child} cannot be written: {error.message}: lift the quota or policy, or grant the operator the permission",
+        stalls=False,
+    )

@@ -1,0 +1,104 @@
+"""Decides which children an AgentService has, and in which order they are written."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from agentservice_api import AgentService, names
+from agentservice_api.config import runtime_config
+from agentservice_api.spec import AuthType, ImagePullPolicy, SecretKeySelector
+from agentservice_operator.manifest import Manifest, Owner, canonical
+from agentservice_operator.render.autoscaler import render_autoscaler
+from agentservice_operator.render.config_map import render_config_map
+from agentservice_operator.render.deployment import render_deployment
+from agentservice_operator.render.disruption import render_disruption_budget
+from agentservice_operator.render.ingress import render_ingress
+from agentservice_operator.render.ledger_access import render_role, render_role_binding
+from agentservice_operator.render.network_policy import ApiServerAddresses, render_network_policy
+from agentservice_operator.render.route import render_route
+from agentservice_operator.render.service import render_service, service_url
+from agentservice_operator.render.service_account import render_service_account
+
+
+@dataclass(frozen=True, kw_only=True)
+class Platform:
+    """What the installation decides for every agent."""
+
+    runtime_image: str
+    runtime_image_pull_policy: ImagePullPolicy = ImagePullPolicy.IF_NOT_PRESENT
+    api_server: ApiServerAddresses = field(default_factory=ApiServerAddresses)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rendered:
+    """The children, each complete, in the order in which they are written."""
+
+    children: tuple[Manifest, ...]
+    revision: str
+    """Hash of the pod template: what a pod runs, configuration and image included."""
+    config_map: str
+    generated_secret: str | None
+    """Name of the Secret that the operator has to generate, None when the spec names its tokens or wants none."""
+    first_replicas: int
+    """Pods that a Deployment begins with whose number an autoscaler decides: new, or resumed from none."""
+    url: str
+    selector: str
+
+
+def render(resource: AgentService, *, platform: Platform, instructions: str | None = None) -> Rendered:
+    """Return the children of ``resource``; ``instructions`` is the text behind `instructionsFrom`, when it is used."""
+    spec, metadata = resource.spec, resource.metadata
+    owner = Owner(namespace=metadata.namespace, name=metadata.name, uid=metadata.uid)
+    generated = None
+    if spec.auth.type is AuthType.BEARER_TOKEN and not spec.auth.tokens:
+        generated = names.generated_secret_name(metadata.name, metadata.uid)
+    config = runtime_config(
+        name=metadata.name,
+        namespace=metadata.namespace,
+        spec=spec,
+        instructions=instructions,
+        generated_token=SecretKeySelector(name=generated, key=names.GENERATED_TOKEN_KEY) if generated else None,
+    )
+    config_map = render_config_map(owner, config)
+    deployment, revision = render_deployment(
+        owner,
+        spec,
+        config=config,
+        config_map=config_map["metadata"]["name"],
+        image=spec.runtime.image or platform.runtime_image,
+        image_pull_policy=spec.runtime.image_pull_policy or platform.runtime_image_pull_policy,
+    )
+    service_account = () if spec.runtime.service_account_name else (render_service_account(owner, spec),)
+    ledger_access = () if spec.budget is None else (render_role(owner), render_role_binding(owner, spec))
+    as_asked = (
+        render_disruption_budget(owner, spec),
+        render_autoscaler(owner, spec),
+        render_network_policy(owner, spec, api_server=platform.api_server),
+        render_ingress(owner, spec),
+        render_route(owner, spec),
+    )
+    children = (
+        config_map,
+        *service_account,
+        *ledger_access,
+        render_service(owner, spec),
+        *(child for child in as_asked if child is not None),
+        deployment,
+    )
+    return Rendered(
+        children=tuple(with_intent_hash(child) for child in children),
+        revision=revision,
+        config_map=config_map["metadata"]["name"],
+        generated_secret=generated,
+        first_replicas=spec.autoscaling.min_replicas if spec.autoscaling else spec.replicas,
+        url=service_url(owner, spec),
+        selector=f"{names.LABEL_NAME}={metadata.name}",
+    )
+
+
+def with_intent_hash(manifest: Manifest) -> Manifest:
+    """Return ``manifest`` with the hash of itself among its annotations."""
+    content = canonical(manifest)
+    metadata = manifest["metadata"]
+    annotations = {**metadata.get("annotations", {}), names.ANNOTATION_INTENT: names.short_hash(content, length=16)}
+    return {**manifest, "metadata": {**metadata, "annotations": annotations}}

@@ -1,0 +1,49 @@
+"""Decides how budgets look in the metrics: read from what the reconciles saw last, when Prometheus asks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final
+
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from agentservice_api.budget import UNLIMITED, Amount
+from agentservice_api.budget.amount import NANO_PER_USD
+from agentservice_operator.budget import Figures
+from agentservice_operator.manifest import Key
+
+_SERIES: Final[tuple[tuple[str, str, Callable[[Figures], Amount]], ...]] = (
+    ("agentservice_budget_limit", "Limit of the current window; absent where none is set", lambda window: window.limit),
+    ("agentservice_budget_used", "Spent: billed, or presumed to be", lambda window: window.spent),
+    ("agentservice_budget_reserved", "In the hands of pods or of Redis, for requests", lambda window: window.held),
+    ("agentservice_budget_presumed", "Counted as spent because nobody can tell", lambda window: window.presumed),
+    ("agentservice_budget_overrun", "Billed beyond the limit", lambda window: window.overrun),
+)
+
+
+class BudgetMetrics(Collector):
+    """Gauges {namespace, name, window, unit}, in tokens and in US dollars."""
+
+    def __init__(self) -> None:
+        self._windows: dict[Key, tuple[Figures, ...]] = {}
+
+    def tell(self, key: Key, windows: Sequence[Figures]) -> None:
+        """Take the current windows of an AgentService; none when it has no budget or is gone."""
+        if windows:
+            self._windows[key] = tuple(windows)
+        else:
+            self._windows.pop(key, None)
+
+    def collect(self) -> Iterable[Metric]:
+        """Yield the families."""
+        for name, text, of in _SERIES:
+            family = GaugeMetricFamily(name, text, labels=["namespace", "name", "window", "unit"])
+            for key, windows in self._windows.items():
+                for window in windows:
+                    amount = of(window)
+                    if amount.tokens != UNLIMITED.tokens:
+                        family.add_metric([*key, window.name, "tokens"], amount.tokens)
+                    if amount.nano_usd != UNLIMITED.nano_usd:
+                        family.add_metric([*key, window.name, "usd"], amount.nano_usd / NANO_PER_USD)
+            yield family

@@ -1,0 +1,253 @@
+"""Decides which paths the program serves and what each needs.
+
+`/v1` needs a token where `spec.auth` asks for one. Probes, metrics and `/docs` with its schemas need none: whoever
+reaches the pod may read how to ask, but not ask.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, MutableMapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any, Final
+
+import orjson
+from fastapi import FastAPI, Request, Response
+from starlette.exceptions import HTTPException
+from starlette.responses import StreamingResponse
+
+from agentservice_api import RuntimeConfig
+from agentservice_api.semantics.capabilities import capability_problems
+from agentservice_api.semantics.json_schemas import json_schema_problems
+from agentservice_api.semantics.prompts import prompt_problems
+from agentservice_api.spec import AuthType, SecretKeySelector
+from agentservice_runtime.agent import build_agent
+from agentservice_runtime.client import while_connected
+from agentservice_runtime.deps import build_deps, resolve_deps
+from agentservice_runtime.drain import Drain
+from agentservice_runtime.errors import INTERNAL, PROBLEM_MEDIA_TYPE, STOPPING, Category, ClientGone, Problem
+from agentservice_runtime.ledger.choice import choose_ledger
+from agentservice_runtime.ledger.interface import Ledger
+from agentservice_runtime.meter.budget import Budget, build_budget
+from agentservice_runtime.openapi import openapi
+from agentservice_runtime.page import page
+from agentservice_runtime.recovery import Recovery
+from agentservice_runtime.rejected import ConfigurationRejected
+from agentservice_runtime.runner import InputReader, Runner
+from agentservice_runtime.secrets import SecretFiles
+from agentservice_runtime.service import Failed, Service, Stream
+from agentservice_runtime.stream import Event
+
+RUN_ID_HEADER: Final = "X-Run-Id"
+_THREADS_PER_RUN: Final = 2
+"""The model may call several tools at once, and one that was given up still holds its thread."""
+
+
+class Readiness:
+    """Whether requests may come. Keys must have been there once; losing one later does not empty the Service."""
+
+    def __init__(self, config: RuntimeConfig, *, secrets: SecretFiles, drain: Drain, budget: Budget | None) -> None:
+        self._budget = budget
+        self._missing = list(_secrets_of(config))
+        self._secrets = secrets
+        self._drain = drain
+        self.is_started = False
+
+    def reasons(self) -> list[str]:
+        """Return why not, empty when ready. Secrets are named, their values never."""
+        self._missing = [s for s in self._missing if self._secrets.read(s) is None]
+        found: list[str] = []
+        if self._drain.is_draining:
+            found.append("stopping")
+        if not self.is_started:
+            found.append("starting")
+        found += [f"Secret {s.name} has no value for key {s.key}" for s in self._missing]
+        if self._budget is not None and not self._budget.is_open:
+            found.append("the budget's ledger has not been reached yet")
+        return found
+
+
+def create_app(
+    config: RuntimeConfig,
+    *,
+    secrets: SecretFiles,
+    revision: str = "",
+    drain: Drain | None = None,
+    ledger: Ledger | None = None,
+) -> FastAPI:
+    """Return the application. Raises ConfigurationRejected; its lifespan builds and closes `ctx.deps`.
+
+    ``drain`` is begun by whoever receives the signal to stop. ``ledger`` keeps the budget in place of the one that the
+    configuration names.
+    """
+    drain = drain or Drain()
+    _refuse(config)
+    reader = InputReader(config)
+    built = build_agent(config, secrets=secrets)
+    deps_source = resolve_deps(config.agent.deps)
+    service = Service(config, reader=reader, secrets=secrets, revision=revision, drain=drain)
+    recovery = Recovery(config.model, secrets=secrets, metrics=service.metrics, name=built.model_name)
+    budget = None
+    if config.budget is not None:
+        ledger = ledger or choose_ledger(config, secrets=secrets)
+        budget = build_budget(config, ledger=ledger, secrets=secrets, metrics=service.metrics)
+    readiness = Readiness(config, secrets=secrets, drain=drain, budget=budget)
+
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncGenerator[None]:
+        async with AsyncExitStack() as stack:
+            if budget is not None:
+                # before the user's code: what it may ask models for is metered too
+                await stack.enter_async_context(budget.in_force())
+            deps = await build_deps(deps_source, stack=stack)
+            threads = ThreadPoolExecutor(
+                max_workers=_THREADS_PER_RUN * config.serving.concurrency_per_pod, thread_name_prefix="tool"
+            )
+            # a function that never returns must not hold the process
+            stack.callback(threads.shutdown, wait=False, cancel_futures=True)
+            service.start(Runner(config, built=built, deps=deps, threads=threads, budget=budget, recovery=recovery))
+            readiness.is_started = True
+            yield
+
+    app = FastAPI(title=config.name, lifespan=lifespan, docs_url=None, redoc_url=None)
+    document = openapi(config, revision=revision, input_schema=reader.schema, output_schema=built.output_schema)
+    app.openapi = lambda: document
+    _add_docs(app, document)
+    _add_probes(app, service=service, readiness=readiness, name=config.name)
+    _add_runs(app, service=service)
+    _add_problems(app)
+    app.add_middleware(_CloseWhileDraining, drain=drain)
+    return app
+
+
+def _refuse(config: RuntimeConfig) -> None:
+    """Judge what the operator has judged already: `agentservice run` and a hand-written file come here unjudged."""
+    agent = config.agent
+    for check in (json_schema_problems, prompt_problems, capability_problems):
+        for problem in check(agent):
+            raise ConfigurationRejected(problem.field, problem.message)
+    if config.auth.type is AuthType.BEARER_TOKEN and not config.auth.tokens:
+        raise ConfigurationRejected("spec.auth.tokens", "is empty, so nobody could call the agent: name a token")
+
+
+def _add_docs(app: FastAPI, document: dict[str, Any]) -> None:
+    content = page(document)
+
+    @app.get("/docs")
+    async def docs() -> Response:  # pyright: ignore[reportUnusedFunction]
+        return Response(content, media_type="text/html")
+
+
+def _add_probes(app: FastAPI, *, service: Service, readiness: Readiness, name: str) -> None:
+    @app.get("/")
+    async def root() -> Response:  # pyright: ignore[reportUnusedFunction]
+        return _json({"agent": name, "run": "POST /v1/run", "stream": "POST /v1/stream", "docs": "/docs"})
+
+    @app.get("/health")
+    async def health() -> Response:  # pyright: ignore[reportUnusedFunction]
+        return _json({"status": "ok"})
+
+    @app.get("/ready")
+    async def ready() -> Response:  # pyright: ignore[reportUnusedFunction]
+        reasons = readiness.reasons()
+        return _json({"ready": not reasons, "reasons": reasons}, status=503 if reasons else 200)
+
+    @app.get("/metrics")
+    async def metrics() -> Response:  # pyright: ignore[reportUnusedFunction]
+        content, media_type = service.metrics.exposition()
+        return Response(content, media_type=media_type)
+
+
+def _add_runs(app: FastAPI, *, service: Service) -> None:
+    @app.post("/v1/run")
+    async def run(request: Request) -> Response:  # pyright: ignore[reportUnusedFunction]
+        answer = await service.run(request)
+        return _json(answer.document(), headers={RUN_ID_HEADER: answer.run_id})
+
+    @app.post("/v1/stream")
+    async def stream(request: Request) -> Response:  # pyright: ignore[reportUnusedFunction]
+        return _EventStream(await service.stream(request))
+
+
+def _add_problems(app: FastAPI) -> None:
+    @app.exception_handler(Failed)
+    async def failed(_request: Request, error: Failed) -> Response:  # pyright: ignore[reportUnusedFunction]
+        return _problem(error.problem)
+
+    @app.exception_handler(HTTPException)
+    async def http(_request: Request, error: HTTPException) -> Response:  # pyright: ignore[reportUnusedFunction]
+        titles = {404: "Not found", 405: "Method not allowed"}
+        title = titles.get(error.status_code, "Request refused")
+        return _problem(
+            Problem(
+                status=error.status_code,
+                title=title,
+                detail="The paths of this agent are listed at /docs.",
+                category=Category.VALIDATION,
+                headers=tuple((error.headers or {}).items()),
+            )
+        )
+
+    @app.exception_handler(Exception)
+    async def unexpected(_request: Request, _error: Exception) -> Response:  # pyright: ignore[reportUnusedFunction]
+        return _problem(INTERNAL)
+
+
+class _EventStream(StreamingResponse):
+    """Server-sent events; a client that hangs up stops the run, a run that is cut off ends with an event that says so."""
+
+    def __init__(self, stream: Stream) -> None:
+        # nginx buffers unless told not to
+        headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no", RUN_ID_HEADER: stream.run_id}
+        super().__init__(stream.events, media_type="text/event-stream", headers=headers)
+        self._stream = stream
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        try:
+            await while_connected(self.stream_response(send), receive=receive)
+        except ClientGone:
+            pass
+        except asyncio.CancelledError:
+            # the server does so once, when the time to stop is up; it waits a moment for what is said here
+            last = Event(name="error", data=STOPPING.with_run(self._stream.run_id).document())
+            await send({"type": "http.response.body", "body": last.encode(), "more_body": False})
+        finally:
+            await self._stream.events.aclose()
+
+
+class _CloseWhileDraining:
+    """While this pod stops, each answer asks the client to open its next connection elsewhere."""
+
+    def __init__(self, app: Any, *, drain: Drain) -> None:
+        self._app = app
+        self._drain = drain
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        async def sending(message: MutableMapping[str, Any]) -> None:
+            if message["type"] == "http.response.start" and self._drain.is_draining:
+                message["headers"] = [*message.get("headers", []), (b"connection", b"close")]
+            await send(message)
+
+        await self._app(scope, receive, sending)
+
+
+def _secrets_of(config: RuntimeConfig) -> list[SecretKeySelector]:
+    found = [model.api_key.secret_key_ref for model in config.models if model.api_key]
+    if config.budget is not None and config.budget.redis_url is not None:
+        found.append(config.budget.redis_url.secret_key_ref)
+    if config.auth.type is AuthType.BEARER_TOKEN:
+        found += [token.value_from.secret_key_ref for token in config.auth.tokens]
+    found += [h.value_from.secret_key_ref for server in config.agent.mcp_servers for h in server.headers]
+    return list(dict.fromkeys(found))
+
+
+def _json(content: dict[str, Any], *, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    return Response(orjson.dumps(content), status_code=status, headers=headers, media_type="application/json")
+
+
+def _problem(problem: Problem) -> Response:
+    headers = problem.response_headers()
+    if problem.run_id:
+        headers[RUN_ID_HEADER] = problem.run_id
+    return Response(problem.body(), status_code=problem.status, headers=headers, media_type=PROBLEM_MEDIA_TYPE)

@@ -1,0 +1,134 @@
+"""Decides what is told about a run once it is over: one log line and the metrics, never any content."""
+
+from __future__ import annotations
+
+import logging
+import re
+import secrets
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from pydantic_ai import RunUsage
+
+from agentservice_runtime.errors import Category, ClientGone, Problem
+from agentservice_runtime.logs import FIELDS, LOGGER, error_types, frames
+from agentservice_runtime.meter.account import Account
+from agentservice_runtime.metrics import CANCELLED, SUCCESS, Metrics
+
+_TRACEPARENT: Final = re.compile(r"^[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}$")
+_NO_TRACE: Final = "0" * 32
+
+
+def new_run_id() -> str:
+    """Return a run id that no other run has."""
+    return uuid.uuid4().hex
+
+
+def trace_id(traceparent: str | None) -> str:
+    """Return the trace id of a W3C ``traceparent`` header, or a new one."""
+    match = _TRACEPARENT.match((traceparent or "").strip())
+    if match is None or match.group(1) == _NO_TRACE:
+        return secrets.token_hex(16)
+    return match.group(1)
+
+
+@dataclass(kw_only=True)
+class RunRecord:
+    """A run under way: what its line will say."""
+
+    run_id: str
+    trace_id: str
+    began: float
+    caller: str | None = None
+    usage: RunUsage = field(default_factory=RunUsage)
+    account: Account = field(default_factory=Account)
+    """What a budget's meter has charged it."""
+    is_run: bool = False
+    """False until a slot is held: a request that is refused before is no run."""
+
+
+class RunLog:
+    """Writes the line and the metrics of each run. ``clock`` is monotonic, in seconds."""
+
+    def __init__(
+        self,
+        *,
+        agent_name: str,
+        revision: str,
+        metrics: Metrics,
+        slow_seconds: float | None,
+        clock: Callable[[], float],
+    ) -> None:
+        self._agent = agent_name
+        self._revision = revision
+        self._metrics = metrics
+        self._slow_seconds = slow_seconds
+        self._clock = clock
+        self._logger = logging.getLogger(f"{LOGGER}.run")
+
+    def begin(self, *, run_id: str, trace_id: str) -> RunRecord:
+        """Begin the record of a request."""
+        return RunRecord(run_id=run_id, trace_id=trace_id, began=self._clock())
+
+    def started(self, record: RunRecord) -> None:
+        """The request has become a run."""
+        record.is_run = True
+        self._metrics.started()
+
+    def succeeded(self, record: RunRecord, *, model: str, cost_usd: str | None) -> None:
+        """Write the line of a run that has answered."""
+        self._finish(record, status=SUCCESS, model=model, cost_usd=cost_usd, level=logging.INFO, extra={})
+
+    def failed(
+        self, record: RunRecord, error: BaseException, problem: Problem, *, model: str, cost_usd: str | None
+    ) -> None:
+        """Write the line of a request that was refused or has failed."""
+        if isinstance(error, ClientGone):
+            self._finish(record, status=CANCELLED, model=model, cost_usd=cost_usd, level=logging.INFO, extra={})
+            return
+        extra: dict[str, Any] = {"status": problem.status}
+        level = logging.INFO if problem.status < 500 else logging.WARNING
+        if record.is_run:
+            level = logging.WARNING
+            extra["error"] = error_types(error)
+        if problem.category is Category.INTERNAL:
+            level = logging.ERROR
+            extra["at"] = frames(error)
+        self._finish(record, status=problem.category, model=model, cost_usd=cost_usd, level=level, extra=extra)
+
+    def _finish(
+        self, record: RunRecord, *, status: str, model: str, cost_usd: str | None, level: int, extra: dict[str, Any]
+    ) -> None:
+        seconds = self._clock() - record.began
+        usage = record.usage
+        if record.is_run:
+            self._metrics.finished(
+                status=status, seconds=seconds, input_tokens=usage.input_tokens, output_tokens=usage.output_tokens
+            )
+        else:
+            self._metrics.refused(status=status)
+        slow = self._slow_seconds is not None and seconds > self._slow_seconds
+        message = "run" if record.is_run else "refused"
+        self._logger.log(
+            max(level, logging.WARNING) if slow else level,
+            f"slow {message}" if slow else message,
+            extra={
+                FIELDS: {
+                    "run_id": record.run_id,
+                    "trace_id": record.trace_id,
+                    "caller": record.caller,
+                    "agent": self._agent,
+                    "revision": self._revision,
+                    "model": model,
+                    "input_tokens": usage.input_tokens,
+                    "output_tokens": usage.output_tokens,
+                    "requests": usage.requests,
+                    "cost_usd": cost_usd if record.is_run else None,
+                    "category": status,
+                    "duration_seconds": round(seconds, 3),
+                    **extra,
+                }
+            },
+        )

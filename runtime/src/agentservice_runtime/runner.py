@@ -1,0 +1,201 @@
+"""Decides how a request's input becomes one run of the agent, and what the run's answer looks like."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+import orjson
+import pydantic_core
+from pydantic_ai import RunUsage
+from pydantic_ai.capabilities import UseThreadExecutor
+
+from agentservice_api import RuntimeConfig
+from agentservice_runtime.agent import BuiltAgent
+from agentservice_runtime.errors import Category, FieldError, Problem, ServiceError
+from agentservice_runtime.guard import guard, usage_limits
+from agentservice_runtime.meter.budget import Budget
+from agentservice_runtime.meter.scope import Scope
+from agentservice_runtime.recovery import Recovery
+from agentservice_runtime.rejected import ConfigurationRejected
+from agentservice_runtime.runlog import RunRecord
+from agentservice_runtime.schema import AgentSchema
+from agentservice_runtime.template import FIELD as TEMPLATE_FIELD
+from agentservice_runtime.template import PromptTemplate, TemplateError
+from agentservice_runtime.testmodel import NAME as TEST
+
+
+def invalid(errors: tuple[FieldError, ...]) -> ServiceError:
+    """Return the 422 that names the fields of ``errors``."""
+    detail = "; ".join(f"{e.path} {e.message}" for e in errors)
+    return ServiceError(
+        Problem(status=422, title="Invalid request", detail=detail, category=Category.VALIDATION, errors=errors)
+    )
+
+
+class InputReader:
+    """Turns the member `input` of a request into the message to the model."""
+
+    def __init__(self, config: RuntimeConfig) -> None:
+        """Parse the template. Raises ConfigurationRejected."""
+        declared = config.agent.input
+        self._schema: AgentSchema | None = None
+        self._template: PromptTemplate | None = None
+        if declared is None:
+            return
+        self._schema = AgentSchema(declared.schema_)
+        if declared.prompt_template is not None:
+            try:
+                self._template = PromptTemplate.parse(
+                    declared.prompt_template, properties=frozenset(declared.schema_.get("properties") or {})
+                )
+            except TemplateError as error:
+                raise ConfigurationRejected(TEMPLATE_FIELD, str(error)) from None
+
+    @property
+    def schema(self) -> dict[str, Any]:
+        """JSON Schema of the member `input`."""
+        if self._schema is None:
+            return {"type": "string", "minLength": 1, "description": "The message to the agent."}
+        return self._schema.schema
+
+    def prompt(self, value: Any) -> str:
+        """Return the message to the model. Raises ServiceError (422) that names each field that does not fit."""
+        if self._schema is None:
+            if not isinstance(value, str) or not value.strip():
+                raise invalid((FieldError(path="input", message="must be a text that is not empty"),))
+            return value
+        completed = self._schema.with_defaults(value)
+        errors = self._schema.errors(completed, root="input")
+        if errors:
+            raise invalid(errors)
+        if self._template is None:
+            return orjson.dumps(completed).decode()
+        return self._template.render(completed)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """What a run answers, as `/v1/run` and the event `result` of `/v1/stream` send it."""
+
+    run_id: str
+    output: Any
+    usage: RunUsage
+    cost_usd: str | None
+    model: str
+
+    def document(self) -> dict[str, Any]:
+        """Return the JSON members."""
+        return {
+            "run_id": self.run_id,
+            "output": self.output,
+            "usage": {
+                "input_tokens": self.usage.input_tokens,
+                "output_tokens": self.usage.output_tokens,
+                "total_tokens": self.usage.total_tokens,
+                "requests": self.usage.requests,
+            },
+            "cost_usd": self.cost_usd,
+            "model": self.model,
+        }
+
+
+class Runner:
+    """Runs the agent. What every run is given stands here, whichever endpoint asks."""
+
+    def __init__(
+        self,
+        config: RuntimeConfig,
+        *,
+        built: BuiltAgent,
+        deps: Any,
+        threads: ThreadPoolExecutor,
+        budget: Budget | None = None,
+        recovery: Recovery | None = None,
+    ) -> None:
+        """``threads`` run the user's plain functions: a run that is stopped does not wait for them there."""
+        self._built = built
+        self._budget = budget
+        self._recovery = recovery
+        self._meter = None if budget is None else budget.meter
+        self._deps = deps
+        self._threads = threads
+        self._limits = config.agent.limits
+
+    @property
+    def is_text(self) -> bool:
+        """Whether a run answers plain text."""
+        return self._built.is_text
+
+    @property
+    def model_name(self) -> str:
+        """The model's name as the specification, or else the agent, has it."""
+        return self._built.model_name
+
+    async def run(self, prompt: str, record: RunRecord) -> Answer:
+        """Run to the end. ``record`` counts up, so it tells what a run that fails has used."""
+        with Scope(self._meter, record.account):
+            result = await self._built.agent.run(prompt, **self._arguments(record))
+        return self.answer(result.output, record)
+
+    @asynccontextmanager
+    async def events(self, prompt: str, record: RunRecord) -> AsyncGenerator[Any]:
+        """Run and return pydantic-ai's events as they come."""
+        with Scope(self._meter, record.account):
+            async with self._built.agent.run_stream_events(prompt, **self._arguments(record)) as events:
+                yield events
+
+    def answer(self, output: Any, record: RunRecord) -> Answer:
+        """Return the answer that holds ``output``."""
+        return Answer(
+            run_id=record.run_id,
+            output=pydantic_core.to_jsonable_python(output, fallback=str),
+            usage=record.usage,
+            cost_usd=self.cost(record),
+            model=record.account.served_by or self.model_name,
+        )
+
+    def cost(self, record: RunRecord) -> str | None:
+        """Return the cost in USD as a decimal string, None when a price is not known.
+
+        With a budget it is what was settled, nested agents included; without one what pydantic-ai counts.
+        """
+        if self._meter is not None:
+            return record.account.cost_usd
+        if self.model_name == TEST:
+            return "0"
+        cost = record.usage.cost
+        return None if cost is None else decimal_string(cost)
+
+    def _arguments(self, record: RunRecord) -> dict[str, Any]:
+        built = self._built
+        capabilities: list[Any] = [guard(self._limits), UseThreadExecutor(self._threads)]
+        if self._budget is not None and self._budget.degrade is not None:
+            capabilities.append(self._budget.degrade)
+        seconds = float(self._limits.run_timeout_seconds)
+        recovery = None if self._recovery is None else self._recovery.for_run(seconds=seconds)
+        if recovery is not None:
+            capabilities.insert(0, recovery)  # before the cheaper model, which has the last word
+        return {
+            "run_id": record.run_id,
+            "usage": record.usage,
+            "deps": self._deps,
+            "model": built.model,
+            "model_settings": built.settings,
+            "usage_limits": usage_limits(self._limits),
+            "timeout": seconds,
+            "toolsets": built.toolsets or None,
+            "capabilities": capabilities,
+            "spec": built.run_spec,
+            "infer_name": False,
+        }
+
+
+def decimal_string(value: Decimal) -> str:
+    """Return ``value`` without exponent and without trailing zeros."""
+    text = format(value, "f")
+    return text.rstrip("0").rstrip(".") if "." in text else text

@@ -1,0 +1,169 @@
+"""Decides the course of a request for a run: who asks, what, is there room, run, tell how it went."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, replace
+
+from starlette.requests import Request
+
+from agentservice_api import RuntimeConfig
+from agentservice_runtime.admission import Admission
+from agentservice_runtime.auth import Authenticator
+from agentservice_runtime.body import read_input
+from agentservice_runtime.client import while_connected
+from agentservice_runtime.drain import Drain
+from agentservice_runtime.errors import Category, ClientGone, Problem, classify, is_cut_off
+from agentservice_runtime.meter.refusals import SQUEEZED
+from agentservice_runtime.metrics import Metrics
+from agentservice_runtime.runlog import RunLog, RunRecord, new_run_id, trace_id
+from agentservice_runtime.runner import Answer, InputReader, Runner
+from agentservice_runtime.secrets import SecretFiles
+from agentservice_runtime.stream import Event, Finished, Translator, with_keepalive
+
+
+class Failed(Exception):  # noqa: N818
+    """A request that is answered with ``problem``; its log line is written."""
+
+    def __init__(self, *, problem: Problem) -> None:
+        super().__init__(problem.title)
+        self.problem = problem
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stream:
+    """A run that may begin: its events as bytes. The slot is held until ``events`` is closed."""
+
+    run_id: str
+    events: AsyncGenerator[bytes]
+
+
+class Service:
+    """One agent's service. `start` gives it the deps that its runs need."""
+
+    def __init__(
+        self,
+        config: RuntimeConfig,
+        *,
+        reader: InputReader,
+        secrets: SecretFiles,
+        revision: str,
+        drain: Drain,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.metrics = Metrics(agent_name=config.name)
+        self._reader = reader
+        self._drain = drain
+        self._auth = Authenticator(config.auth, secrets=secrets)
+        self._admission = Admission(limit=config.serving.concurrency_per_pod)
+        self._max_body_bytes = config.agent.limits.max_body_bytes
+        self._log = RunLog(
+            agent_name=config.name,
+            revision=revision,
+            metrics=self.metrics,
+            slow_seconds=config.observability.slow_run_seconds,
+            clock=clock,
+        )
+        self._messages = config.errors.messages.model_dump(exclude_none=True)
+        self._runner: Runner | None = None
+        self._model_name = config.model.name
+
+    def start(self, runner: Runner) -> None:
+        """Serve runs from now on."""
+        self._runner = runner
+        self._model_name = runner.model_name
+
+    @property
+    def runner(self) -> Runner:
+        """The runner. Raises RuntimeError before `start`."""
+        if self._runner is None:
+            raise RuntimeError("the service is not started")
+        return self._runner
+
+    async def run(self, request: Request) -> Answer:
+        """Answer `POST /v1/run`. Raises Failed."""
+        record = self._begin(request)
+        try:
+            prompt = await self._prompt(request, record)
+            async with self._admission.slot():
+                self._log.started(record)
+                work = self.runner.run(prompt, record)
+                answer = await while_connected(work, receive=request.receive)
+        except BaseException as error:
+            raise self._failed(record, error) from error
+        self._log.succeeded(record, model=answer.model, cost_usd=answer.cost_usd)
+        return answer
+
+    async def stream(self, request: Request) -> Stream:
+        """Answer `POST /v1/stream`, once the run may begin. Raises Failed."""
+        record = self._begin(request)
+        stack = AsyncExitStack()
+        try:
+            prompt = await self._prompt(request, record)
+            await stack.enter_async_context(self._admission.slot())
+        except BaseException as error:
+            raise self._failed(record, error) from error
+        self._log.started(record)
+        return Stream(run_id=record.run_id, events=self._events(prompt, record, slot=stack))
+
+    async def _events(self, prompt: str, record: RunRecord, *, slot: AsyncExitStack) -> AsyncGenerator[bytes]:
+        async with slot:
+            stream = with_keepalive(self._run_events(prompt, record))
+            try:
+                async for chunk in stream:
+                    yield chunk
+            finally:
+                await stream.aclose()
+
+    async def _run_events(self, prompt: str, record: RunRecord) -> AsyncIterator[bytes]:
+        runner = self.runner
+        translator = Translator(is_text=runner.is_text)
+        answer: Answer | None = None
+        try:
+            async with runner.events(prompt, record) as events:
+                async for event in events:
+                    told = translator.translate(event)
+                    if isinstance(told, Event):
+                        yield told.encode()
+                    elif isinstance(told, Finished):
+                        answer = runner.answer(told.output, record)
+            if answer is None:
+                raise RuntimeError("the run ended without a result")
+            # the line is written before the result is sent: who has the result finds the line
+            self._log.succeeded(record, model=answer.model, cost_usd=answer.cost_usd)
+            yield Event(name="result", data=answer.document()).encode()
+        except Exception as error:
+            yield Event(name="error", data=self._failed(record, error).problem.document()).encode()
+        except BaseException as error:
+            if answer is None:
+                raise self._failed(record, error if self._drain.is_draining else ClientGone()) from error
+            raise
+
+    def _begin(self, request: Request) -> RunRecord:
+        return self._log.begin(run_id=new_run_id(), trace_id=trace_id(request.headers.get("traceparent")))
+
+    async def _prompt(self, request: Request, record: RunRecord) -> str:
+        record.caller = self._auth.caller(request.headers)
+        value = await read_input(request, max_bytes=self._max_body_bytes)
+        return self._reader.prompt(value)
+
+    def _worded(self, problem: Problem, record: RunRecord) -> Problem:
+        """Return the problem in the words of the specification, if it has any for it.
+
+        A request that never became a run because of what is wrong with it is told in ours, which name the field.
+        """
+        words = self._messages.get(problem.category)
+        if words is None or (problem.category is Category.VALIDATION and not record.is_run):
+            return problem
+        return replace(problem, detail=words)
+
+    def _failed(self, record: RunRecord, error: BaseException) -> Failed:
+        account = record.account
+        problem = SQUEEZED if account.is_squeezed and is_cut_off(error) else classify(error)
+        problem = self._worded(problem, record).with_run(record.run_id)
+        cost = self._runner.cost(record) if self._runner else None
+        model = account.served_by or self._model_name
+        self._log.failed(record, error, problem, model=model, cost_usd=cost)
+        return Failed(problem=problem)

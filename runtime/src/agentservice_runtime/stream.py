@@ -1,0 +1,167 @@
+"""Decides which server-sent events a run becomes: `delta`, `tool`, then one `result` or `error`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator
+from dataclasses import dataclass
+from typing import Any, Final, cast
+
+import orjson
+import pydantic_core
+from pydantic_ai.messages import (
+    FinalResultEvent,
+    FunctionToolCallEvent,
+    FunctionToolResultEvent,
+    PartDeltaEvent,
+    PartStartEvent,
+    TextPart,
+    TextPartDelta,
+    ToolCallPart,
+    ToolCallPartDelta,
+)
+from pydantic_ai.run import AgentRunResultEvent
+
+KEEPALIVE_SECONDS: Final = 15.0
+"""A comment is sent when nothing else was for so long: proxies close what is silent."""
+_MIN_STEP: Final = 4
+"""Characters."""
+KEEPALIVE: Final = b": keep-alive\n\n"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Event:
+    """A server-sent event."""
+
+    name: str
+    data: dict[str, Any]
+
+    def encode(self) -> bytes:
+        """Return the bytes of the event (WHATWG HTML, section 9.2)."""
+        return b"event: " + self.name.encode() + b"\ndata: " + orjson.dumps(self.data) + b"\n\n"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finished:
+    """The run has ended well; ``output`` is validated."""
+
+    output: Any
+
+
+class Translator:
+    """Turns pydantic-ai's events into ours, one run long.
+
+    Plain text is sent as it comes. A structured answer comes as the arguments of an output tool, or as JSON text; what
+    has arrived of it is sent as ``partial``, which need not fit the schema yet.
+    """
+
+    def __init__(self, *, is_text: bool) -> None:
+        self._is_text = is_text
+        self._parts: dict[int, str] = {}
+        self._call_ids: dict[int, str] = {}
+        self._text_parts: set[int] = set()
+        self._final: int | None = None
+        self._told = 0
+
+    def translate(self, event: Any) -> Event | Finished | None:
+        """Return what ``event`` means to a client, None when nothing."""
+        match event:
+            case PartStartEvent(index=index, part=TextPart(content=content)):
+                self._parts[index] = content
+                self._text_parts.add(index)
+                return self._text(index, content)
+            case PartDeltaEvent(index=index, delta=TextPartDelta(content_delta=content)):
+                self._parts[index] = self._parts.get(index, "") + content
+                return self._text(index, content)
+            case PartStartEvent(index=index, part=ToolCallPart() as part):
+                self._text_parts.discard(index)
+                self._call_ids[index] = part.tool_call_id
+                self._parts[index] = _arguments(part.args)
+                self._final = None if self._final == index else self._final
+                return None
+            case PartDeltaEvent(index=index, delta=ToolCallPartDelta(args_delta=delta)):
+                self._parts[index] = self._parts.get(index, "") + _arguments(delta)
+                return self._partial(index)
+            case FinalResultEvent(tool_call_id=call_id):
+                self._final = self._index_of(call_id)
+                return None if self._final is None else self._partial(self._final)
+            case FunctionToolCallEvent(part=part):
+                self._new_step()
+                return Event(name="tool", data={"name": part.tool_name, "phase": "start"})
+            case FunctionToolResultEvent(part=part):
+                return Event(name="tool", data={"name": part.tool_name, "phase": "end"})
+            case AgentRunResultEvent():
+                return Finished(output=cast("AgentRunResultEvent[Any]", event).result.output)
+            case _:
+                return None
+
+    def _new_step(self) -> None:
+        self._parts.clear()
+        self._call_ids.clear()
+        self._text_parts.clear()
+        self._final = None
+        self._told = 0
+
+    def _index_of(self, call_id: str | None) -> int | None:
+        if call_id is None:
+            return max(self._text_parts, default=None)
+        return next((index for index, known in self._call_ids.items() if known == call_id), None)
+
+    def _text(self, index: int, content: str) -> Event | None:
+        if self._is_text:
+            return Event(name="delta", data={"text": content}) if content else None
+        return self._partial(index)
+
+    def _partial(self, index: int) -> Event | None:
+        text = self._parts.get(index, "")
+        # each partial repeats the ones before it: without a step that grows, a long answer would cost its square
+        if self._is_text or index != self._final or len(text) - self._told < max(_MIN_STEP, self._told // 16):
+            return None
+        try:
+            value = pydantic_core.from_json(text, allow_partial="trailing-strings")
+        except ValueError:
+            return None
+        self._told = len(text)
+        return Event(name="delta", data={"partial": value})
+
+
+def _arguments(args: Any) -> str:
+    if args is None:
+        return ""
+    return args if isinstance(args, str) else orjson.dumps(args).decode()
+
+
+async def with_keepalive(events: AsyncIterator[bytes], *, seconds: float = KEEPALIVE_SECONDS) -> AsyncGenerator[bytes]:
+    """Yield ``events``, and a comment whenever none came for ``seconds``.
+
+    One task reads ``events`` from beginning to end, since a run may not be moved between tasks. What it raises is
+    raised here; closing this generator cancels it.
+    """
+    queue: asyncio.Queue[bytes | None] = asyncio.Queue(maxsize=32)
+
+    async def pump() -> None:
+        try:
+            async for chunk in events:
+                await queue.put(chunk)
+        finally:
+            # the reader may be gone, then nobody empties the queue
+            while queue.full():
+                queue.get_nowait()
+            queue.put_nowait(None)
+
+    task = asyncio.create_task(pump())
+    try:
+        while True:
+            try:
+                async with asyncio.timeout(seconds):
+                    chunk = await queue.get()
+            except TimeoutError:
+                yield KEEPALIVE
+                continue
+            if chunk is None:
+                break
+            yield chunk
+        await task
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)

@@ -1,0 +1,148 @@
+"""The operator may do what its code does, and nothing else."""
+
+import pytest
+
+from agentservice_api import AgentService
+from agentservice_operator.kube import resources
+from agentservice_operator.render import Platform, render
+from agentservice_operator.shell.wiring import watched_permissions
+
+WATCH = {"get", "list", "watch"}
+CHILD = WATCH | {"create", "patch", "delete"}
+NEEDED = {
+    "agentservices.agentservice.dev": WATCH,
+    "agentservices/status.agentservice.dev": {"patch"},
+    "agentservices/finalizers.agentservice.dev": {"update"},
+    "agentledgers.agentservice.dev": CHILD,
+    "agentledgers/status.agentservice.dev": {"patch"},
+    "roles.rbac.authorization.k8s.io": CHILD,
+    "rolebindings.rbac.authorization.k8s.io": CHILD,
+    "configmaps": CHILD,
+    "serviceaccounts": CHILD,
+    "services": CHILD,
+    "deployments.apps": CHILD,
+    "poddisruptionbudgets.policy": CHILD,
+    "horizontalpodautoscalers.autoscaling": CHILD,
+    "networkpolicies.networking.k8s.io": CHILD,
+    "ingresses.networking.k8s.io": CHILD,
+    "httproutes.gateway.networking.k8s.io": CHILD,
+    "secrets": {"create"},
+    "pods": WATCH,
+    "replicasets.apps": WATCH,
+    "events.events.k8s.io": {"create", "list", "watch"},
+}
+LEASE = {"leases.coordination.k8s.io": {"create", "get", "update"}}
+
+
+def granted(*roles):
+    found = {}
+    for role in roles:
+        for rule in role["rules"]:
+            for group in rule["apiGroups"]:
+                for resource in rule["resources"]:
+                    label = f"{resource}.{group}" if group else resource
+                    found.setdefault(label, set()).update(rule["verbs"])
+    return found
+
+
+def bound(rendered, kind):
+    """The roles of this kind that the operator's own ServiceAccount holds."""
+    account = rendered.one("ServiceAccount")["metadata"]
+    bindings = [*rendered.all("RoleBinding"), *rendered.all("ClusterRoleBinding")]
+    for binding in bindings:
+        (subject,) = binding["subjects"]
+        assert (subject["name"], subject["namespace"]) == (account["name"], account["namespace"])
+    names = {binding["roleRef"]["name"] for binding in bindings if binding["roleRef"]["kind"] == kind}
+    return [role for role in rendered.all(kind) if role["metadata"]["name"] in names]
+
+
+def test_cluster_wide_the_operator_holds_exactly_what_it_needs(chart):
+    rendered = chart.render()
+    assert granted(*bound(rendered, "ClusterRole")) == NEEDED
+    assert granted(*bound(rendered, "Role")) == LEASE
+
+
+def test_with_watch_namespaces_there_is_no_cluster_role_at_all(chart):
+    rendered = chart.render({"watchNamespaces": ["team-a", "team-b"]})
+    assert not {"ClusterRole", "ClusterRoleBinding"} & set(rendered.kinds)
+    served = [role for role in rendered.all("Role") if "-leader" not in role["metadata"]["name"]]
+    assert [role["metadata"]["namespace"] for role in served] == ["team-a", "team-b"]
+    assert [granted(role) for role in served] == [NEEDED, NEEDED]
+    assert {binding["metadata"]["namespace"] for binding in rendered.all("RoleBinding")} == {
+        "team-a",
+        "team-b",
+        "agents-system",
+    }
+
+
+def test_only_its_own_lease_may_be_changed(chart):
+    rendered = chart.render()
+    (role,) = rendered.all("Role")
+    named = [rule for rule in role["rules"] if "create" not in rule["verbs"]]
+    assert [rule["resourceNames"] for rule in named] == [[rendered.env["LEASE_NAME"]]]
+
+
+def test_nothing_is_granted_by_a_wildcard(chart):
+    for values in ({}, {"watchNamespaces": ["a"]}):
+        rendered = chart.render(values)
+        for role in [*rendered.all("ClusterRole"), *rendered.all("Role")]:
+            for rule in role["rules"]:
+                assert "*" not in [*rule["apiGroups"], *rule["resources"], *rule["verbs"]]
+                assert not {"escalate", "bind", "impersonate"} & set(rule["verbs"])
+
+
+def test_every_kind_that_the_code_knows_is_granted_and_no_other():
+    known = {resource.label for resource in resources.KNOWN}
+    assert {label for label in {**NEEDED, **LEASE} if "/" not in label} == known
+
+
+@pytest.mark.parametrize("more", [{}, {"auth": {"type": "BearerToken"}}, {"budget": {"daily": {"tokens": 1}}}])
+def test_every_kind_that_is_rendered_may_be_written(more):
+    spec = {"agent": {"instructions": "x"}, "model": {"name": "test"}, "replicas": 3, **more}
+    resource = AgentService.model_validate({"metadata": {"name": "a", "namespace": "b", "uid": "c"}, "spec": spec})
+    for child in render(resource, platform=Platform(runtime_image="x")).children:
+        assert NEEDED[resources.resource_of(child["apiVersion"], child["kind"]).label] == CHILD
+
+
+def test_what_a_budget_grants_to_pods_the_operator_holds_itself():
+    """The API server refuses a Role that grants more than its writer has, unless the writer may escalate, which ours may not."""
+    spec = {"agent": {"instructions": "x"}, "model": {"name": "test"}, "budget": {"daily": {"tokens": 1}}}
+    resource = AgentService.model_validate({"metadata": {"name": "a", "namespace": "b", "uid": "c"}, "spec": spec})
+    children = render(resource, platform=Platform(runtime_image="x")).children
+    for label, verbs in granted(*(child for child in children if child["kind"] == "Role")).items():
+        assert verbs <= NEEDED[label]
+
+
+def test_the_price_book_is_one_config_map_of_the_release_that_may_be_read(chart):
+    values = {"priceBook": {"configMap": "prices"}, "watchNamespaces": ["team-a"]}
+    rendered = chart.render(values)
+    assert rendered.env["PRICE_BOOK"] == "prices"
+    (role,) = [role for role in rendered.all("Role") if role["metadata"]["namespace"] == "agents-system"]
+    (rule,) = [rule for rule in role["rules"] if rule["resources"] == ["configmaps"]]
+    assert (rule["resourceNames"], set(rule["verbs"])) == (["prices"], WATCH)
+    assert not [rule for rule in chart.render().one("Role")["rules"] if rule["resources"] == ["configmaps"]]
+
+
+def test_permissions_can_be_left_to_someone_else(chart):
+    kinds = chart.render({"rbac": {"create": False}}).kinds
+    assert not {"Role", "RoleBinding", "ClusterRole", "ClusterRoleBinding"} & set(kinds)
+
+
+def test_people_who_may_edit_may_edit_and_scale_agents(chart):
+    roles = {role["metadata"]["name"]: role for role in chart.render().all("ClusterRole")}
+    edit = roles["agents-agentservice-operator-edit"]
+    assert edit["metadata"]["labels"]["rbac.authorization.k8s.io/aggregate-to-edit"] == "true"
+    assert granted(edit)["agentservices/scale.agentservice.dev"] == {"update", "patch"}
+    assert not any(label.startswith("agentledgers") for label in granted(edit))
+    view = roles["agents-agentservice-operator-view"]
+    assert {verb for verbs in granted(view).values() for verb in verbs} == WATCH
+
+
+def test_the_default_roles_can_be_left_alone(chart):
+    roles = chart.render({"rbac": {"aggregateToDefaultRoles": False}}).all("ClusterRole")
+    assert [role["metadata"]["name"] for role in roles] == ["agents-agentservice-operator"]
+
+
+def test_what_the_process_watches_may_be_listed_and_watched():
+    for resource, _ in watched_permissions():
+        assert {"list", "watch"} <= NEEDED[resource.label]

@@ -1,0 +1,173 @@
+"""One reconcile against stores and a client that answers as the API server does, without one."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from agentservice_api import names
+from agentservice_operator import observe
+from agentservice_operator.caches import BY_POD, BY_REFERENCE, BY_SERVICE, Caches, index_by_reference, index_by_service
+from agentservice_operator.kube.errors import NotFound
+from agentservice_operator.kube.mounts import MountFailures
+from agentservice_operator.kube.store import ObjectStore
+from agentservice_operator.lost import LostLedgers
+from agentservice_operator.manifest import Key, Manifest
+from agentservice_operator.reconcile import Effects, Reconciler
+
+from .builders import PLATFORM, UID
+from .test_plan import stored
+
+KEY = Key("team-a", "support")
+
+
+class Server:
+    """Answers creates and applies with the object as it would be stored; `meanwhile` changes an AgentService under us."""
+
+    def __init__(self, live: Manifest) -> None:
+        self.live = live
+        self.version = 100
+        self.written: list[str] = []
+        self.meanwhile: Any = None
+
+    async def create(self, resource: Any, manifest: Manifest, **_: Any) -> Manifest:
+        self.version += 1
+        self.written.append(f"create {manifest['kind']}")
+        return stored(manifest, uid=manifest["kind"], resourceVersion=str(self.version))
+
+    async def apply(self, resource: Any, manifest: Manifest, **_: Any) -> Manifest:
+        if self.live is None:
+            raise NotFound(status=404, name="support")
+        self.written.append(f"apply {manifest['kind']} status")
+        if self.meanwhile is not None:
+            self.live = self.meanwhile(self.live)
+        self.version += 2
+        meta = {**self.live["metadata"], "resourceVersion": str(self.version)}
+        self.live = {**self.live, "metadata": meta, "status": manifest["status"]}
+        return self.live
+
+
+def live_agent(generation: int = 1, **annotations: str) -> Manifest:
+    return {
+        "apiVersion": names.API_VERSION,
+        "kind": names.KIND,
+        "metadata": {
+            "name": "support",
+            "namespace": "team-a",
+            "uid": UID,
+            "generation": generation,
+            "resourceVersion": str(90 + generation),
+            "annotations": annotations,
+        },
+        "spec": {"agent": {"instructions": f"Number {generation}."}, "model": {"name": "test"}},
+    }
+
+
+def setting(live: Manifest) -> tuple[Server, Caches, Reconciler, list[Key]]:
+    told: list[Key] = []
+    services = ObjectStore(
+        trim=observe.trim_agent_service,
+        indexes={BY_REFERENCE: index_by_reference},
+        on_change=lambda old, new: told.append(KEY),
+    )
+    services.put(live)
+    told.clear()
+
+    def children() -> ObjectStore:
+        return ObjectStore(trim=observe.trim_child, indexes={BY_SERVICE: index_by_service})
+
+    caches = Caches(
+        agent_services=services,
+        children={
+            kind: children()
+            for kind in (
+                "ConfigMap",
+                "ServiceAccount",
+                "Role",
+                "RoleBinding",
+                "Service",
+                "HorizontalPodAutoscaler",
+                "HTTPRoute",
+                "Deployment",
+            )
+        },
+        replica_sets=children(),
+        pods=children(),
+        failed_mounts=MountFailures(by_pod=BY_POD),
+        references=ObjectStore(),
+        ledgers=ObjectStore(trim=observe.trim_ledger),
+        lost_ledgers=LostLedgers(),
+    )
+    server = Server(live)
+    effects = Effects(
+        now=lambda: datetime(2026, 11, 23, tzinfo=UTC),
+        token=lambda: "t",
+        announce=lambda live, announcement: None,
+        log_revision=lambda revision: None,
+        tell=lambda key, conditions: None,
+        tell_budget=lambda key, windows: None,
+        server_time=lambda: datetime(2026, 11, 23, tzinfo=UTC),
+    )
+    client: Any = server
+    return (
+        server,
+        caches,
+        Reconciler(client=client, caches=caches, platform=PLATFORM, defaults={}, effects=effects),
+        told,
+    )
+
+
+async def test_a_new_agent_is_four_creates_and_one_status() -> None:
+    server, _, reconciler, _ = setting(live_agent())
+    await reconciler.reconcile(KEY)
+    kinds = ["ConfigMap", "ServiceAccount", "Service", "Deployment"]
+    assert server.written == [*(f"create {kind}" for kind in kinds), "apply AgentService status"]
+
+
+async def test_a_second_look_before_the_watch_has_told_of_our_writes_writes_nothing() -> None:
+    server, _, reconciler, _ = setting(live_agent())
+    await reconciler.reconcile(KEY)
+    server.written.clear()
+    await reconciler.reconcile(KEY)
+    assert server.written == []
+
+
+async def test_a_change_that_slips_in_before_our_status_is_not_lost() -> None:
+    server, caches, reconciler, told = setting(live_agent())
+    server.meanwhile = lambda live: live_agent(generation=2)
+    await reconciler.reconcile(KEY)
+    caches.agent_services.put(server.live)  # what the watch brings
+    assert told == [KEY]
+    known = caches.agent_services.get(*KEY)
+    assert known is not None
+    assert known["metadata"]["generation"] == 2
+
+
+async def test_an_annotation_that_slips_in_before_our_status_is_not_lost() -> None:
+    server, caches, reconciler, told = setting(live_agent())
+    server.meanwhile = lambda live: live_agent(**{names.ANNOTATION_PAUSED: "true"})
+    await reconciler.reconcile(KEY)
+    caches.agent_services.put(server.live)
+    assert told == [KEY]
+
+
+async def test_an_agent_deleted_before_our_status_is_no_failure() -> None:
+    server, _, reconciler, _ = setting(live_agent())
+    server.live = None
+    assert (await reconciler.reconcile(KEY)).requeue_after is None
+
+
+async def test_paused_writes_nothing_but_the_status() -> None:
+    server, _, reconciler, _ = setting(live_agent(**{names.ANNOTATION_PAUSED: "true"}))
+    await reconciler.reconcile(KEY)
+    assert server.written == ["apply AgentService status"]
+
+
+async def test_a_specification_that_cannot_be_used_writes_nothing_but_the_status() -> None:
+    live = live_agent()
+    live["spec"]["agent"]["input"] = {"schema": {"type": "object"}, "promptTemplate": "{nobody}"}
+    server, _, reconciler, _ = setting(live)
+    await reconciler.reconcile(KEY)
+    assert server.written == ["apply AgentService status"]
+    conditions = {c["type"]: c["status"] for c in server.live["status"]["conditions"]}
+    assert (conditions["SpecAccepted"], conditions["Ready"], conditions["Stalled"]) == ("False", "False", "True")
