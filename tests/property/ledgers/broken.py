@@ -18,8 +18,10 @@ from agentservice_runtime.ledger.server_clock import ServerClock
 from agentservice_runtime.ledger.slices import Account, Batch, Slice, landed
 from agentservice_runtime.ledger.sqlite import SQLiteLedger
 
+from . import stories
 from .api_server import Client
 from .machine import LedgerMachine, SlicesMachine, SQLiteMachine
+from .stories import Story
 from .worlds import SlicesWorld, SQLiteWorld, World, calendar
 
 # --- over SQLite
@@ -254,36 +256,45 @@ def _over_a_file(ledger: type[SQLiteLedger]) -> type[LedgerMachine]:
 
 @dataclass(frozen=True)
 class Broken:
-    """A machine over a broken ledger; ``parts`` of the product are replaced while it runs."""
+    """A machine over a broken ledger, and what shows it; ``parts`` of the product are replaced while it runs."""
 
     machine: type[LedgerMachine]
+    story: Story
     parts: tuple[tuple[Any, str, Any], ...] = ()
 
 
 BROKEN: Mapping[str, Broken] = {
     **{
-        f"SQLite{ledger.__name__}": Broken(_over_a_file(ledger))
-        for ledger in (
-            ChecksThenAdds,
-            ForgetsToRelease,
-            ReturnsWhatDied,
-            ReadsItsLimitOnce,
-            SettlesIntoToday,
-            KeepsYesterdaysReservations,
-            CountsOneUnit,
+        f"SQLite{ledger.__name__}": Broken(_over_a_file(ledger), story)
+        for ledger, story in (
+            (ChecksThenAdds, stories.two_reserve_at_once),
+            (ForgetsToRelease, stories.one_settles),
+            (ReturnsWhatDied, stories.one_runs_on_and_is_counted_dead),
+            (ReadsItsLimitOnce, stories.a_limit_is_raised),
+            (SettlesIntoToday, stories.a_day_ends_in_mid_request),
+            (KeepsYesterdaysReservations, stories.a_day_ends_in_mid_request),
+            (CountsOneUnit, stories.the_limit_in_dollars_is_the_narrower),
         )
     },
     **{
-        f"Slices{world.__name__}": Broken(_machine(world, SlicesMachine), parts)
-        for world, parts in (
-            (IgnoresVersions, ()),
-            (GrantsFromThePool, ()),
-            (ReturnsDeadSlices, ()),
-            (ReadsTheSpecOnce, ()),
-            (KeepsYesterdaysSlices, ()),
-            (NeverReleases, ((Slice, "settle", _never_releases),)),
-            (WritesAnewWhatHasLanded, ((slices, "landed", _never_landed), (slice_keeper, "landed", _never_landed))),
-            (GrantsBeyondALimitThatFell, ((Account, "is_frozen", False),)),
+        f"Slices{world.__name__}": Broken(_machine(world, SlicesMachine), story, parts)
+        for world, story, parts in (
+            (IgnoresVersions, stories.one_has_not_heard_of_the_other, ()),
+            (GrantsFromThePool, stories.one_takes_what_another_has, ()),
+            (ReturnsDeadSlices, stories.one_is_killed_in_mid_request, ()),
+            (ReadsTheSpecOnce, stories.a_limit_falls_below_what_is_in_hand, ()),
+            (KeepsYesterdaysSlices, stories.a_day_ends_with_some_in_hand, ()),
+            (NeverReleases, stories.one_settles, ((Slice, "settle", _never_releases),)),
+            (
+                WritesAnewWhatHasLanded,
+                stories.one_ends_in_the_middle_of_a_write,
+                ((slices, "landed", _never_landed), (slice_keeper, "landed", _never_landed)),
+            ),
+            (
+                GrantsBeyondALimitThatFell,
+                stories.the_other_limit_falls_to_nothing,
+                ((Account, "is_frozen", False),),
+            ),
         )
     },
 }

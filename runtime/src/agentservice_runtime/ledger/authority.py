@@ -84,6 +84,7 @@ class Authority:
         self._listeners: list[Callable[[], None]] = []
         self._changed = asyncio.Event()
         self._follower: asyncio.Task[None] | None = None
+        clock.moved = self._call
 
     async def open(self, *, seconds: float = TRANSACT_SECONDS) -> None:
         """Watch from now on, and return when the accounts are usable. Raises LedgerUnavailable after ``seconds``.
@@ -144,7 +145,7 @@ class Authority:
         return self._clock.now()
 
     def listen(self, listener: Callable[[], None]) -> None:
-        """Have ``listener`` called after each change of what is seen, the object's end included. It must not raise."""
+        """Have ``listener`` called after each change of what is seen, the object's end and the time included. It must not raise."""
         self._listeners.append(listener)
 
     def take_turns_as(self, holder: str) -> None:
@@ -296,6 +297,9 @@ class Authority:
         else:
             return
         self._changed.set()
+        self._call()
+
+    def _call(self) -> None:
         for listener in self._listeners:
             listener()
 

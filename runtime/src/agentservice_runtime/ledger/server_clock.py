@@ -19,6 +19,8 @@ class ServerClock:
         self._monotonic = monotonic
         self._epoch: float | None = None
         """The server's time, in seconds since 1970, when ``monotonic`` was 0."""
+        self.moved: Callable[[], None] = _nothing
+        """Called after each step forward: what was worked out from the time before is no longer true."""
 
     def saw(self, date: str | None) -> None:
         """Take the `Date` header of an answer that has just arrived. What is no date is passed over."""
@@ -29,6 +31,7 @@ class ServerClock:
         epoch = moment - self._monotonic()
         if self._epoch is None or epoch > self._epoch:
             self._epoch = epoch
+            self.moved()
 
     @property
     def is_set(self) -> bool:
@@ -46,3 +49,7 @@ class ServerClock:
         if self._epoch is None:
             raise ValueError("the API server has not answered yet, so there is no time")
         return moment.timestamp() - self._epoch
+
+
+def _nothing() -> None:
+    pass

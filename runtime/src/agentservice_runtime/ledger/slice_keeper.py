@@ -196,7 +196,7 @@ class SliceKeeper:
 
     def _succeed(self, old: Slice) -> None:
         """Begin anew: what was held counts as spent already, by somebody else's hand, what is reserved of it included."""
-        heir = self._slices[old.key] = Slice(key=old.key, spent=old.spent)
+        heir = self._slices[old.key] = Slice(key=old.key, spent=old.spent, elder=old if old.is_awaited else None)
         old.heir = heir
         heir.agree(None)
 
@@ -294,7 +294,7 @@ class SliceKeeper:
         """Forget windows that are over and of which nothing is left here."""
         current = {hand.key for _, hand in self.accounts}
         for key, one in list(self._slices.items()):
-            if key not in current and not (one.reserved or one.spent or one.free.non_negative()):
+            if key not in current and not (one.is_awaited or one.spent or one.free.non_negative()):
                 del self._slices[key]
 
     def _next(self, asks: tuple[Ask, ...], now: float) -> Batch | None:

@@ -50,6 +50,8 @@ class Slice:
     """Billed, and in a write whose fate is not known yet."""
     heir: Slice | None = None
     """Takes what is settled here once this slice is void: what was reserved of it counts as spent already."""
+    elder: Slice | None = None
+    """Whose heir this is."""
 
     @property
     def free(self) -> Amount:
@@ -60,6 +62,11 @@ class Slice:
     def reserved(self) -> Amount:
         """In flight."""
         return Amount(self.reserved_tokens, self.reserved_nano)
+
+    @property
+    def is_awaited(self) -> bool:
+        """Whether requests run that will be settled here."""
+        return bool(self.reserved) or (self.elder is not None and self.elder.is_awaited)
 
     @property
     def unposted(self) -> Amount:
@@ -75,11 +82,11 @@ class Slice:
 
     def settle(self, reserved: Amount, spend: ModelSpend) -> None:
         """Replace what was reserved by what was billed."""
+        self.reserved_tokens -= reserved.tokens
+        self.reserved_nano -= reserved.nano_usd
         if self.heir is not None:
             self.heir.settle(ZERO, spend)
             return
-        self.reserved_tokens -= reserved.tokens
-        self.reserved_nano -= reserved.nano_usd
         self.free_tokens += reserved.tokens - spend.tokens
         self.free_nano += reserved.nano_usd - spend.nano_usd
         model = (spend.name, spend.price)
@@ -221,18 +228,13 @@ def judge(accounts: Iterable[tuple[Account, Slice]], ask: Ask) -> tuple[Verdict,
 
 
 def landed(status: LedgerStatus, holder: str, batch: Batch) -> bool:
-    """Tell whether the accounts show that ``batch`` was carried out. One write has all its parts."""
-    vanished = False
-    for part in batch.parts:
-        hand = status.holder(holder, part.key)
-        if hand is not None and hand.seq >= part.seq:
-            return True
-        if part.spent or part.idle:
-            if hand is not None:
-                return False
-            vanished = vanished or part.seq > 1
+    """Tell whether the accounts show that ``batch`` was carried out: any of its parts that had something to say shows it."""
+    hands = [(part, status.holder(holder, part.key)) for part in batch.parts]
+    if any(hand is not None and hand.seq >= part.seq for part, hand in hands):
+        return True
+    told = [(part, hand) for part, hand in hands if part.spent or part.idle]
     # presumed spent meanwhile, or its window closed, with what this would have said of it
-    return vanished and batch.in_doubt
+    return batch.in_doubt and all(hand is None for _, hand in told) and any(part.seq > 1 for part, _ in told)
 
 
 def carry_out(status: LedgerStatus, spec: LedgerSpec, holder: str, batch: Batch) -> LedgerStatus:
