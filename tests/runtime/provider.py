@@ -85,7 +85,7 @@ async def chat(request: Request) -> Response:
     message = reply(model, body)
     base = {"id": f"c-{STATE['requests']}", "created": 1, "model": model}
     if not body.get("stream"):
-        reason = "tool_calls" if message.get("tool_calls") else "stop"
+        reason = "tool_calls" if message.get("tool_calls") else ended(model)
         choice = {"index": 0, "message": message, "finish_reason": reason}
         told = {} if model.startswith("silent") else {"usage": usage}
         return JSONResponse({**base, "object": "chat.completion", "choices": [choice], **told})
@@ -100,6 +100,11 @@ def overcome(model: str, body: dict[str, Any]) -> str:
     said = json.dumps([m["content"] for m in body["messages"]])
     STATE["flaky"][said] = STATE["flaky"].get(said, 0) + 1
     return command if STATE["flaky"][said] <= int(times) else "recovered"
+
+
+def ended(model: str) -> str:
+    """`cut`: at the cap of output tokens."""
+    return "length" if model == "cut" else "stop"
 
 
 async def until_disconnected(request: Request) -> None:
@@ -165,7 +170,7 @@ async def chunks(
                     )
                     return
                 await asyncio.sleep(pause)
-            yield line({}, "stop")
+            yield line({}, ended(model))
         if (body.get("stream_options") or {}).get("include_usage") and not model.startswith("silent"):
             yield line({}, usage=usage, choices=False)
         yield "data: [DONE]\n\n"

@@ -7,6 +7,7 @@ reaches the pod may read how to ask, but not ask.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -23,6 +24,9 @@ from agentservice_api.semantics.json_schemas import json_schema_problems
 from agentservice_api.semantics.prompts import prompt_problems
 from agentservice_api.spec import AuthType, SecretKeySelector
 from agentservice_runtime.agent import build_agent
+from agentservice_runtime.body import input_of
+from agentservice_runtime.chat.answer import ChatTelling, ChatWording, chat_error, chat_status
+from agentservice_runtime.chat.request import ChatReader
 from agentservice_runtime.client import while_connected
 from agentservice_runtime.deps import build_deps, resolve_deps
 from agentservice_runtime.drain import Drain
@@ -34,12 +38,14 @@ from agentservice_runtime.openapi import openapi
 from agentservice_runtime.page import page
 from agentservice_runtime.recovery import Recovery
 from agentservice_runtime.rejected import ConfigurationRejected
-from agentservice_runtime.runner import InputReader, Runner
+from agentservice_runtime.runner import InputReader, Question, Runner
 from agentservice_runtime.secrets import SecretFiles
 from agentservice_runtime.service import Failed, Service, Stream
-from agentservice_runtime.stream import Event
+from agentservice_runtime.stream import EventTelling
 
 RUN_ID_HEADER: Final = "X-Run-Id"
+CHAT_PATH: Final = "/v1/chat/completions"
+MODELS_PATH: Final = "/v1/models"
 _THREADS_PER_RUN: Final = 2
 """The model may call several tools at once, and one that was given up still holds its thread."""
 
@@ -86,7 +92,7 @@ def create_app(
     reader = InputReader(config)
     built = build_agent(config, secrets=secrets)
     deps_source = resolve_deps(config.agent.deps)
-    service = Service(config, reader=reader, secrets=secrets, revision=revision, drain=drain)
+    service = Service(config, secrets=secrets, revision=revision, drain=drain)
     recovery = Recovery(config.model, secrets=secrets, metrics=service.metrics, name=built.model_name)
     budget = None
     if config.budget is not None:
@@ -115,7 +121,8 @@ def create_app(
     app.openapi = lambda: document
     _add_docs(app, document)
     _add_probes(app, service=service, readiness=readiness, name=config.name)
-    _add_runs(app, service=service)
+    _add_runs(app, service=service, reader=reader)
+    _add_chat(app, service=service, reader=ChatReader(config.name, reader=reader, is_text=built.is_text))
     _add_problems(app)
     app.add_middleware(_CloseWhileDraining, drain=drain)
     return app
@@ -142,7 +149,15 @@ def _add_docs(app: FastAPI, document: dict[str, Any]) -> None:
 def _add_probes(app: FastAPI, *, service: Service, readiness: Readiness, name: str) -> None:
     @app.get("/")
     async def root() -> Response:  # pyright: ignore[reportUnusedFunction]
-        return _json({"agent": name, "run": "POST /v1/run", "stream": "POST /v1/stream", "docs": "/docs"})
+        return _json(
+            {
+                "agent": name,
+                "run": "POST /v1/run",
+                "stream": "POST /v1/stream",
+                "chat": f"POST {CHAT_PATH}",
+                "docs": "/docs",
+            }
+        )
 
     @app.get("/health")
     async def health() -> Response:  # pyright: ignore[reportUnusedFunction]
@@ -159,24 +174,58 @@ def _add_probes(app: FastAPI, *, service: Service, readiness: Readiness, name: s
         return Response(content, media_type=media_type)
 
 
-def _add_runs(app: FastAPI, *, service: Service) -> None:
+def _add_runs(app: FastAPI, *, service: Service, reader: InputReader) -> None:
+    def read(body: dict[str, Any]) -> Question:
+        return Question(prompt=reader.prompt(input_of(body)))
+
     @app.post("/v1/run")
     async def run(request: Request) -> Response:  # pyright: ignore[reportUnusedFunction]
-        answer = await service.run(request)
+        record, question = await service.accept(request, read)
+        answer = await service.run(question, record, receive=request.receive)
         return _json(answer.document(), headers={RUN_ID_HEADER: answer.run_id})
 
     @app.post("/v1/stream")
     async def stream(request: Request) -> Response:  # pyright: ignore[reportUnusedFunction]
-        return _EventStream(await service.stream(request))
+        record, question = await service.accept(request, read)
+        telling = EventTelling(is_text=service.runner.is_text)
+        return _EventStream(await service.stream(question, record, telling=telling))
+
+
+def _add_chat(app: FastAPI, *, service: Service, reader: ChatReader) -> None:
+    began = int(time.time())
+    model = {"id": reader.model, "object": "model", "created": began, "owned_by": "agentservice"}
+
+    @app.post(CHAT_PATH)
+    async def chat(request: Request) -> Response:  # pyright: ignore[reportUnusedFunction]
+        record, asked = await service.accept(request, reader.read)
+        wording = ChatWording(model=reader.model, run_id=record.run_id, created=int(time.time()))
+        if asked.is_stream:
+            telling = ChatTelling(wording, is_text=service.runner.is_text, include_usage=asked.include_usage)
+            stream = await service.stream(asked.question, record, telling=telling)
+            return _EventStream(await stream.begun(receive=request.receive))
+        answer = await service.run(asked.question, record, receive=request.receive)
+        return _json(wording.completion(answer), headers={RUN_ID_HEADER: answer.run_id})
+
+    @app.get(MODELS_PATH)
+    async def models(request: Request) -> Response:  # pyright: ignore[reportUnusedFunction]
+        service.authorize(request)
+        return _json({"object": "list", "data": [model]})
+
+    @app.get(f"{MODELS_PATH}/{{name}}")
+    async def one_model(request: Request, name: str) -> Response:  # pyright: ignore[reportUnusedFunction]
+        service.authorize(request)
+        if name != reader.model:
+            raise Failed(problem=reader.unknown_model(name))
+        return _json(model)
 
 
 def _add_problems(app: FastAPI) -> None:
     @app.exception_handler(Failed)
-    async def failed(_request: Request, error: Failed) -> Response:  # pyright: ignore[reportUnusedFunction]
-        return _problem(error.problem)
+    async def failed(request: Request, error: Failed) -> Response:  # pyright: ignore[reportUnusedFunction]
+        return _problem(error.problem, request)
 
     @app.exception_handler(HTTPException)
-    async def http(_request: Request, error: HTTPException) -> Response:  # pyright: ignore[reportUnusedFunction]
+    async def http(request: Request, error: HTTPException) -> Response:  # pyright: ignore[reportUnusedFunction]
         titles = {404: "Not found", 405: "Method not allowed"}
         title = titles.get(error.status_code, "Request refused")
         return _problem(
@@ -186,12 +235,13 @@ def _add_problems(app: FastAPI) -> None:
                 detail="The paths of this agent are listed at /docs.",
                 category=Category.VALIDATION,
                 headers=tuple((error.headers or {}).items()),
-            )
+            ),
+            request,
         )
 
     @app.exception_handler(Exception)
-    async def unexpected(_request: Request, _error: Exception) -> Response:  # pyright: ignore[reportUnusedFunction]
-        return _problem(INTERNAL)
+    async def unexpected(request: Request, _error: Exception) -> Response:  # pyright: ignore[reportUnusedFunction]
+        return _problem(INTERNAL, request)
 
 
 class _EventStream(StreamingResponse):
@@ -200,7 +250,7 @@ class _EventStream(StreamingResponse):
     def __init__(self, stream: Stream) -> None:
         # nginx buffers unless told not to
         headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no", RUN_ID_HEADER: stream.run_id}
-        super().__init__(stream.events, media_type="text/event-stream", headers=headers)
+        super().__init__(stream.chunks(), media_type="text/event-stream", headers=headers)
         self._stream = stream
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
@@ -210,8 +260,8 @@ class _EventStream(StreamingResponse):
             pass
         except asyncio.CancelledError:
             # the server does so once, when the time to stop is up; it waits a moment for what is said here
-            last = Event(name="error", data=STOPPING.with_run(self._stream.run_id).document())
-            await send({"type": "http.response.body", "body": last.encode(), "more_body": False})
+            last = self._stream.error(STOPPING.with_run(self._stream.run_id))
+            await send({"type": "http.response.body", "body": last, "more_body": False})
         finally:
             await self._stream.events.aclose()
 
@@ -246,8 +296,10 @@ def _json(content: dict[str, Any], *, status: int = 200, headers: dict[str, str]
     return Response(orjson.dumps(content), status_code=status, headers=headers, media_type="application/json")
 
 
-def _problem(problem: Problem) -> Response:
+def _problem(problem: Problem, request: Request) -> Response:
     headers = problem.response_headers()
     if problem.run_id:
         headers[RUN_ID_HEADER] = problem.run_id
+    if request.url.path.startswith((CHAT_PATH, MODELS_PATH)):
+        return _json(chat_error(problem), status=chat_status(problem), headers=headers)
     return Response(problem.body(), status_code=problem.status, headers=headers, media_type=PROBLEM_MEDIA_TYPE)

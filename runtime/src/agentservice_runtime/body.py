@@ -17,8 +17,8 @@ MAX_DEPTH: Final = 100
 """Arrays and objects inside each other. Beyond it lies nothing that an agent's schema describes."""
 
 
-async def read_input(request: Request, *, max_bytes: int, read_seconds: float = READ_SECONDS) -> Any:
-    """Return the member `input` of the JSON body. Raises ServiceError (400, 408, 413, 415, 422) or ClientGone."""
+async def read_body(request: Request, *, max_bytes: int, read_seconds: float = READ_SECONDS) -> dict[str, Any]:
+    """Return the members of the JSON body. Raises ServiceError (400, 408, 413, 415, 422) or ClientGone."""
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media_type != "application/json":
         raise _refused(415, "Unsupported media type", "Send JSON with the header 'Content-Type: application/json'.")
@@ -33,11 +33,11 @@ async def read_input(request: Request, *, max_bytes: int, read_seconds: float = 
         ) from None
     except ClientDisconnect:
         raise ClientGone from None
-    return parse_input(content)
+    return parse_body(content)
 
 
-def parse_input(content: bytes) -> Any:
-    """Return the member `input` of ``content``. Raises ServiceError (400, 422)."""
+def parse_body(content: bytes) -> dict[str, Any]:
+    """Return the members of ``content``. Raises ServiceError (400, 422)."""
     try:
         # orjson stops at a depth of 1,024 by itself, so the parser cannot be made to overflow
         body = orjson.loads(content)
@@ -52,8 +52,12 @@ def parse_input(content: bytes) -> Any:
             400, "JSON too deep", f"The body has more than {MAX_DEPTH} arrays and objects inside each other."
         )
     if not isinstance(body, dict):
-        raise invalid((FieldError(path="body", message='must be an object such as {"input": ...}'),))
-    members = cast("dict[str, Any]", body)
+        raise invalid((FieldError(path="body", message="must be an object"),))
+    return cast("dict[str, Any]", body)
+
+
+def input_of(members: dict[str, Any]) -> Any:
+    """Return the member `input`, beside which nothing may stand. Raises ServiceError (422)."""
     unknown = tuple(
         FieldError(path=name[:100], message="is no field of this request: remove it")
         for name in members

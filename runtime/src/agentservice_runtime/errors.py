@@ -81,8 +81,8 @@ class Problem:
         if self.retry_after is not None:
             # whole seconds (RFC 9110), rounded up: earlier is too early
             headers["Retry-After"] = str(max(1, -int(-self.retry_after // 1)))
-        if not self.retryable and self.status == 429:
-            # the OpenAI SDKs, and those shaped like them, repeat a 429 unless told not to
+        if not self.retryable and (self.status in (408, 409, 429) or self.status >= 500):
+            # the OpenAI SDKs, and those shaped like them, repeat these unless told not to
             headers["x-should-retry"] = "false"
         return headers
 

@@ -1,15 +1,17 @@
-"""Decides what is refused inside a run: more messages or slower tools than `spec.agent.limits` allow."""
+"""Decides what is refused inside a run: more messages or slower tools than `spec.agent.limits` allow, a longer answer than asked."""
 
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, cast
 
 from pydantic_ai import ModelRetry, RunContext, UsageLimits
 from pydantic_ai.capabilities import AbstractCapability
 from pydantic_ai.messages import ToolCallPart
 from pydantic_ai.models import ModelRequestContext
+from pydantic_ai.settings import ModelSettings
 from pydantic_ai.tools import ToolDefinition
 
 from agentservice_api.spec.agent import Limits
@@ -43,6 +45,27 @@ class Guard(AbstractCapability[Any]):
             if not limit.expired():
                 raise
             raise ModelRetry(f"The tool timed out after {self.tool_timeout_seconds:g} seconds.") from None
+
+
+@dataclass
+class OutputCap(AbstractCapability[Any]):
+    """Passed with a run whose caller wants no more than so many tokens of output a model request."""
+
+    max_tokens: int
+
+    async def before_model_request(
+        self, ctx: RunContext[Any], request_context: ModelRequestContext
+    ) -> ModelRequestContext:
+        """Lower the cap of this request."""
+        settings = cast("ModelSettings", lowered(request_context.model_settings, max_tokens=self.max_tokens))
+        return replace(request_context, model_settings=settings)
+
+
+def lowered(settings: Mapping[str, Any] | None, *, max_tokens: int) -> dict[str, Any]:
+    """Return ``settings`` with a cap of output tokens that is at most ``max_tokens``."""
+    known = dict(settings or {})
+    own = known.get("max_tokens")
+    return {**known, "max_tokens": max_tokens if own is None else min(own, max_tokens)}
 
 
 def guard(limits: Limits) -> Guard:

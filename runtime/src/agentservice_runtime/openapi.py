@@ -29,6 +29,22 @@ _PROBLEM: Final[dict[str, Any]] = {
         },
     },
 }
+_CHAT_ERROR: Final[dict[str, Any]] = {
+    "type": "object",
+    "required": ["error"],
+    "properties": {
+        "error": {
+            "type": "object",
+            "required": ["message", "type", "param", "code"],
+            "properties": {
+                "message": {"type": "string"},
+                "type": {"type": "string"},
+                "param": {"type": ["string", "null"]},
+                "code": {"type": ["string", "null"]},
+            },
+        }
+    },
+}
 _STATUSES: Final = {
     "400": "The body is no JSON, or too deep",
     "401": "No valid token",
@@ -92,6 +108,7 @@ def openapi(
                     },
                 }
             },
+            **_chat_paths(config.name, failures=failures, security=security),
         },
         "components": {
             "schemas": {
@@ -122,6 +139,7 @@ def openapi(
                     },
                 },
                 "Problem": _PROBLEM,
+                "ChatError": _CHAT_ERROR,
                 "Input": _moved(input_schema, to="#/components/schemas/Input"),
                 "Output": _moved(output_schema, to="#/components/schemas/Output"),
             }
@@ -130,6 +148,67 @@ def openapi(
     if secured:
         document["components"]["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
     return document
+
+
+def _chat_paths(
+    name: str, *, failures: dict[str, Any], security: list[dict[str, list[str]]]
+) -> dict[str, dict[str, Any]]:
+    """Return what OpenAI's clients use. The documents are OpenAI's, so only what is particular here is said."""
+    # a request that does not fit is a 400 there, and 422 says that a budget cannot hold
+    texts = {status: answer["description"] for status, answer in failures.items()}
+    texts |= {"400": "The request does not fit; `param` names the field", "404": "`model` is not this agent's name"}
+    texts["422"] = "The budget cannot hold for what would be sent"
+    errors = {
+        status: {"description": text, "content": {"application/json": {"schema": _ref("ChatError")}}}
+        for status, text in sorted(texts.items())
+    }
+    request = {
+        "type": "object",
+        "required": ["model", "messages"],
+        "properties": {
+            "model": {"const": name},
+            "messages": {
+                "type": "array",
+                "minItems": 1,
+                "description": "The last is of the role user and holds the Input: a text, or else its JSON.",
+                "items": {
+                    "type": "object",
+                    "required": ["role", "content"],
+                    "properties": {"role": {"enum": ["user", "assistant", "system", "developer"]}, "content": {}},
+                },
+            },
+            "stream": {"type": "boolean", "default": False},
+            "stream_options": {"type": "object", "properties": {"include_usage": {"type": "boolean"}}},
+            "max_completion_tokens": {"type": "integer", "minimum": 1, "description": "Lowers the agent's own cap."},
+        },
+    }
+    done: dict[str, Any] = {"application/json": {"schema": {"type": "object"}}}
+    streamed: dict[str, Any] = {"text/event-stream": {"schema": {"type": "string"}}}
+    few = {status: error for status, error in errors.items() if status in ("401", "404")}
+    models = {"security": security, "responses": {"200": {"description": "The agent", "content": done}, **few}}
+    return {
+        "/v1/chat/completions": {
+            "post": {
+                "summary": "Run the agent for a client that speaks OpenAI's API",
+                "operationId": "chat",
+                "security": security,
+                "requestBody": {"required": True, "content": {"application/json": {"schema": request}}},
+                "responses": {
+                    "200": {"description": "A completion, or its chunks", "content": {**done, **streamed}},
+                    **errors,
+                },
+            }
+        },
+        "/v1/models": {"get": {"summary": "This agent as OpenAI's clients list it", "operationId": "models", **models}},
+        "/v1/models/{model}": {
+            "get": {
+                "summary": "The same, by its name",
+                "operationId": "model",
+                "parameters": [{"name": "model", "in": "path", "required": True, "schema": {"type": "string"}}],
+                **models,
+            }
+        },
+    }
 
 
 def _ref(name: str) -> dict[str, Any]:

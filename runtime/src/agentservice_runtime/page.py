@@ -29,6 +29,11 @@ def page(document: dict[str, Any]) -> str:
         f"<tr><td>{status}</td><td>{html.escape(answer['description'])}</td></tr>"
         for status, answer in document["paths"]["/v1/run"]["post"]["responses"].items()
     )
+    paths = "".join(
+        f"<tr><td><code>{method.upper()} {html.escape(path)}</code></td><td>{html.escape(operation['summary'])}</td></tr>"
+        for path, operations in document["paths"].items()
+        for method, operation in operations.items()
+    )
     calls = "\n\n".join(
         f"curl{option} http://THIS-ADDRESS{path}{token} \\\n  -H 'Content-Type: application/json' -d '{body}'"
         for path, option in (("/v1/run", ""), ("/v1/stream", " -N"))
@@ -37,11 +42,13 @@ def page(document: dict[str, Any]) -> str:
         f"<!doctype html><html lang=en><meta charset=utf-8><title>{html.escape(info['title'])}</title><style>{_STYLE}</style>"
         f"<h1>{html.escape(info['title'])}</h1><p>{html.escape(info['description'])}</p>"
         f"<p>Revision <code>{html.escape(info['version'])}</code> · <a href=openapi.json>OpenAPI document</a></p>"
+        f"<h2>Paths</h2><table>{paths}</table>"
         f"<h2>Call it</h2><pre>{html.escape(calls)}</pre>"
         f"<p>{html.escape(document['paths']['/v1/stream']['post']['description'])}</p>"
         f"<h2>Input</h2>{_json(schemas['Input'])}<h2>Output</h2>{_json(schemas['Output'])}"
         f"<h2>Answer</h2>{_json(schemas['Answer'])}"
-        f"<h2>Statuses</h2><p>Every failure is a problem document (<code>application/problem+json</code>).</p>"
+        f"<h2>Statuses</h2><p>Every failure is a problem document (<code>application/problem+json</code>), and under "
+        f"<code>/v1/chat</code> and <code>/v1/models</code> an error of OpenAI's shape.</p>"
         f"<table>{statuses}</table>{_json(schemas['Problem'])}</html>"
     )
 

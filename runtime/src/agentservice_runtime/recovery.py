@@ -18,8 +18,9 @@ from pydantic_ai.models import Model, ModelRequestContext, ModelRequestParameter
 from pydantic_ai.models.wrapper import WrapperModel
 from pydantic_ai.settings import ModelSettings
 
-from agentservice_api.spec import ModelSpec, Retry
+from agentservice_api.spec import ModelChoice, ModelSpec, Retry
 from agentservice_runtime.errors import classify
+from agentservice_runtime.guard import lowered
 from agentservice_runtime.meter.scope import current_account
 from agentservice_runtime.metrics import Metrics
 from agentservice_runtime.model import build_model, in_place_of, model_settings
@@ -50,33 +51,38 @@ class Recovery:
 
     def __init__(self, spec: ModelSpec, *, secrets: SecretFiles, metrics: Metrics, name: str) -> None:
         """``name`` is the first model's, for the metrics. Raises ConfigurationRejected."""
-        replaced = frozenset(model_settings(spec))
+        self._replaced = frozenset(model_settings(spec))
         self._retry = spec.retry
         self._name = name
         self._metrics = metrics
-        self._candidates = tuple(
-            Candidate(
-                name=choice.name,
-                model=_WithOwnSettings(
-                    build_model(choice, secrets=secrets, field=f"spec.model.fallbacks[{index}]"),
-                    settings=model_settings(choice),
-                    replaced=replaced,
-                ),
-            )
+        self._fallbacks = [
+            (choice, build_model(choice, secrets=secrets, field=f"spec.model.fallbacks[{index}]"))
             for index, choice in enumerate(spec.fallbacks)
-        )
+        ]
+        self._candidates = tuple(self._candidate(choice, model, cap=None) for choice, model in self._fallbacks)
 
-    def for_run(self, *, seconds: float) -> RunRecovery | None:
-        """Return the capability of a run that may take so many seconds; None where every failure is final."""
+    def for_run(self, *, seconds: float, max_output_tokens: int | None = None) -> RunRecovery | None:
+        """Return the capability of a run that may take so many seconds; None where every failure is final.
+
+        ``max_output_tokens`` is the caller's own cap, which a fallback's settings do not lift.
+        """
         if self._retry.max_attempts == 1 and not self._candidates:
             return None
+        candidates = self._candidates
+        if max_output_tokens is not None:
+            candidates = tuple(self._candidate(c, model, cap=max_output_tokens) for c, model in self._fallbacks)
         return RunRecovery(
             retry=self._retry,
-            candidates=self._candidates,
+            candidates=candidates,
             name=self._name,
             deadline=time.monotonic() + seconds,
             metrics=self._metrics,
         )
+
+    def _candidate(self, choice: ModelChoice, model: Any, *, cap: int | None) -> Candidate:
+        settings = model_settings(choice)
+        own = settings if cap is None else lowered(settings, max_tokens=cap)
+        return Candidate(name=choice.name, model=_WithOwnSettings(model, settings=own, replaced=self._replaced))
 
 
 @dataclass

@@ -11,13 +11,14 @@ from typing import Any
 
 import orjson
 import pydantic_core
-from pydantic_ai import RunUsage
-from pydantic_ai.capabilities import UseThreadExecutor
+from pydantic_ai import AgentRunResult, RunUsage
+from pydantic_ai.capabilities import ReinjectSystemPrompt, UseThreadExecutor
+from pydantic_ai.messages import ModelMessage
 
 from agentservice_api import RuntimeConfig
 from agentservice_runtime.agent import BuiltAgent
 from agentservice_runtime.errors import Category, FieldError, Problem, ServiceError
-from agentservice_runtime.guard import guard, usage_limits
+from agentservice_runtime.guard import OutputCap, guard, usage_limits
 from agentservice_runtime.meter.budget import Budget
 from agentservice_runtime.meter.scope import Scope
 from agentservice_runtime.recovery import Recovery
@@ -57,6 +58,11 @@ class InputReader:
                 raise ConfigurationRejected(TEMPLATE_FIELD, str(error)) from None
 
     @property
+    def is_typed(self) -> bool:
+        """Whether the input is a JSON value and not a text."""
+        return self._schema is not None
+
+    @property
     def schema(self) -> dict[str, Any]:
         """JSON Schema of the member `input`."""
         if self._schema is None:
@@ -79,6 +85,17 @@ class InputReader:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Question:
+    """What a run is asked."""
+
+    prompt: str
+    history: tuple[ModelMessage, ...] = ()
+    """What was said before."""
+    max_output_tokens: int | None = None
+    """The caller's own cap of the output of each model request. It lowers the agent's and never raises it."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Answer:
     """What a run answers, as `/v1/run` and the event `result` of `/v1/stream` send it."""
 
@@ -87,6 +104,8 @@ class Answer:
     usage: RunUsage
     cost_usd: str | None
     model: str
+    is_cut_off: bool = False
+    """Whether the model stopped at its cap of output tokens."""
 
     def document(self) -> dict[str, Any]:
         """Return the JSON members."""
@@ -136,27 +155,29 @@ class Runner:
         """The model's name as the specification, or else the agent, has it."""
         return self._built.model_name
 
-    async def run(self, prompt: str, record: RunRecord) -> Answer:
+    async def run(self, question: Question, record: RunRecord) -> Answer:
         """Run to the end. ``record`` counts up, so it tells what a run that fails has used."""
         with Scope(self._meter, record.account):
-            result = await self._built.agent.run(prompt, **self._arguments(record))
-        return self.answer(result.output, record)
+            result = await self._built.agent.run(question.prompt, **self._arguments(question, record))
+        return self.answer(result, record)
 
     @asynccontextmanager
-    async def events(self, prompt: str, record: RunRecord) -> AsyncGenerator[Any]:
+    async def events(self, question: Question, record: RunRecord) -> AsyncGenerator[Any]:
         """Run and return pydantic-ai's events as they come."""
         with Scope(self._meter, record.account):
-            async with self._built.agent.run_stream_events(prompt, **self._arguments(record)) as events:
+            arguments = self._arguments(question, record)
+            async with self._built.agent.run_stream_events(question.prompt, **arguments) as events:
                 yield events
 
-    def answer(self, output: Any, record: RunRecord) -> Answer:
-        """Return the answer that holds ``output``."""
+    def answer(self, result: AgentRunResult[Any], record: RunRecord) -> Answer:
+        """Return the answer that holds the output of ``result``."""
         return Answer(
             run_id=record.run_id,
-            output=pydantic_core.to_jsonable_python(output, fallback=str),
+            output=pydantic_core.to_jsonable_python(result.output, fallback=str),
             usage=record.usage,
             cost_usd=self.cost(record),
             model=record.account.served_by or self.model_name,
+            is_cut_off=result.response.finish_reason == "length",
         )
 
     def cost(self, record: RunRecord) -> str | None:
@@ -171,17 +192,24 @@ class Runner:
         cost = record.usage.cost
         return None if cost is None else decimal_string(cost)
 
-    def _arguments(self, record: RunRecord) -> dict[str, Any]:
+    def _arguments(self, question: Question, record: RunRecord) -> dict[str, Any]:
         built = self._built
+        cap = question.max_output_tokens
         capabilities: list[Any] = [guard(self._limits), UseThreadExecutor(self._threads)]
         if self._budget is not None and self._budget.degrade is not None:
             capabilities.append(self._budget.degrade)
         seconds = float(self._limits.run_timeout_seconds)
-        recovery = None if self._recovery is None else self._recovery.for_run(seconds=seconds)
+        recovery = None if self._recovery is None else self._recovery.for_run(seconds=seconds, max_output_tokens=cap)
         if recovery is not None:
             capabilities.insert(0, recovery)  # before the cheaper model, which has the last word
+        if cap is not None:
+            capabilities.append(OutputCap(max_tokens=cap))  # after it: its settings are lowered too
+        if question.history:
+            # what a client sends holds no system prompt of an agent that has one
+            capabilities.append(ReinjectSystemPrompt())
         return {
             "run_id": record.run_id,
+            "message_history": list(question.history) or None,
             "usage": record.usage,
             "deps": self._deps,
             "model": built.model,

@@ -6,22 +6,26 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
+from typing import Any, TypeVar, cast
 
+from pydantic_ai.run import AgentRunResultEvent
 from starlette.requests import Request
 
 from agentservice_api import RuntimeConfig
 from agentservice_runtime.admission import Admission
 from agentservice_runtime.auth import Authenticator
-from agentservice_runtime.body import read_input
-from agentservice_runtime.client import while_connected
+from agentservice_runtime.body import read_body
+from agentservice_runtime.client import Receive, while_connected
 from agentservice_runtime.drain import Drain
 from agentservice_runtime.errors import Category, ClientGone, Problem, classify, is_cut_off
 from agentservice_runtime.meter.refusals import SQUEEZED
 from agentservice_runtime.metrics import Metrics
 from agentservice_runtime.runlog import RunLog, RunRecord, new_run_id, trace_id
-from agentservice_runtime.runner import Answer, InputReader, Runner
+from agentservice_runtime.runner import Answer, Question, Runner
 from agentservice_runtime.secrets import SecretFiles
-from agentservice_runtime.stream import Event, Finished, Translator, with_keepalive
+from agentservice_runtime.stream import Telling, with_keepalive
+
+T = TypeVar("T")
 
 
 class Failed(Exception):  # noqa: N818
@@ -38,6 +42,27 @@ class Stream:
 
     run_id: str
     events: AsyncGenerator[bytes]
+    error: Callable[[Problem], bytes]
+    """How the stream says that it is cut off."""
+    first: bytes = b""
+    """What has been taken from ``events``."""
+
+    async def begun(self, *, receive: Receive) -> Stream:
+        """Return the stream once there is something to send. Raises Failed when the run has failed before."""
+        try:
+            first = await while_connected(anext(self.events), receive=receive)
+        except Failed:
+            raise
+        except BaseException as error:
+            raise Failed(problem=classify(error).with_run(self.run_id)) from error
+        return replace(self, first=first)
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """Yield everything that is to be sent."""
+        if self.first:
+            yield self.first
+        async for chunk in self.events:
+            yield chunk
 
 
 class Service:
@@ -47,14 +72,12 @@ class Service:
         self,
         config: RuntimeConfig,
         *,
-        reader: InputReader,
         secrets: SecretFiles,
         revision: str,
         drain: Drain,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.metrics = Metrics(agent_name=config.name)
-        self._reader = reader
         self._drain = drain
         self._auth = Authenticator(config.auth, secrets=secrets)
         self._admission = Admission(limit=config.serving.concurrency_per_pod)
@@ -82,60 +105,79 @@ class Service:
             raise RuntimeError("the service is not started")
         return self._runner
 
-    async def run(self, request: Request) -> Answer:
-        """Answer `POST /v1/run`. Raises Failed."""
+    def authorize(self, request: Request) -> None:
+        """Let a request pass that asks for no run. Raises Failed."""
         record = self._begin(request)
         try:
-            prompt = await self._prompt(request, record)
+            record.caller = self._auth.caller(request.headers)
+        except Exception as error:
+            raise self._failed(record, error) from error
+
+    async def accept(self, request: Request, read: Callable[[dict[str, Any]], T]) -> tuple[RunRecord, T]:
+        """Return the record of a request for a run and what ``read`` makes of its body. Raises Failed."""
+        record = self._begin(request)
+        try:
+            record.caller = self._auth.caller(request.headers)
+            return record, read(await read_body(request, max_bytes=self._max_body_bytes))
+        except BaseException as error:
+            raise self._failed(record, error) from error
+
+    async def run(self, question: Question, record: RunRecord, *, receive: Receive) -> Answer:
+        """Run to the end. Raises Failed."""
+        try:
             async with self._admission.slot():
                 self._log.started(record)
-                work = self.runner.run(prompt, record)
-                answer = await while_connected(work, receive=request.receive)
+                answer = await while_connected(self.runner.run(question, record), receive=receive)
         except BaseException as error:
             raise self._failed(record, error) from error
         self._log.succeeded(record, model=answer.model, cost_usd=answer.cost_usd)
         return answer
 
-    async def stream(self, request: Request) -> Stream:
-        """Answer `POST /v1/stream`, once the run may begin. Raises Failed."""
-        record = self._begin(request)
+    async def stream(self, question: Question, record: RunRecord, *, telling: Telling) -> Stream:
+        """Return a run in the words of ``telling``, once it may begin. Raises Failed."""
         stack = AsyncExitStack()
         try:
-            prompt = await self._prompt(request, record)
             await stack.enter_async_context(self._admission.slot())
         except BaseException as error:
             raise self._failed(record, error) from error
         self._log.started(record)
-        return Stream(run_id=record.run_id, events=self._events(prompt, record, slot=stack))
+        events = self._events(question, record, telling=telling, slot=stack)
+        return Stream(run_id=record.run_id, events=events, error=telling.error)
 
-    async def _events(self, prompt: str, record: RunRecord, *, slot: AsyncExitStack) -> AsyncGenerator[bytes]:
+    async def _events(
+        self, question: Question, record: RunRecord, *, telling: Telling, slot: AsyncExitStack
+    ) -> AsyncGenerator[bytes]:
+        has_begun = not telling.has_status
         async with slot:
-            stream = with_keepalive(self._run_events(prompt, record))
+            stream = with_keepalive(self._run_events(question, record, telling))
             try:
                 async for chunk in stream:
+                    has_begun = True
                     yield chunk
+            except Failed as failed:
+                if not has_begun:
+                    raise
+                yield telling.error(failed.problem)
             finally:
                 await stream.aclose()
 
-    async def _run_events(self, prompt: str, record: RunRecord) -> AsyncIterator[bytes]:
+    async def _run_events(self, question: Question, record: RunRecord, telling: Telling) -> AsyncIterator[bytes]:
         runner = self.runner
-        translator = Translator(is_text=runner.is_text)
         answer: Answer | None = None
         try:
-            async with runner.events(prompt, record) as events:
+            async with runner.events(question, record) as events:
                 async for event in events:
-                    told = translator.translate(event)
-                    if isinstance(told, Event):
-                        yield told.encode()
-                    elif isinstance(told, Finished):
-                        answer = runner.answer(told.output, record)
+                    if isinstance(event, AgentRunResultEvent):
+                        answer = runner.answer(cast("AgentRunResultEvent[Any]", event).result, record)
+                    elif told := telling.event(event):
+                        yield told
             if answer is None:
                 raise RuntimeError("the run ended without a result")
             # the line is written before the result is sent: who has the result finds the line
             self._log.succeeded(record, model=answer.model, cost_usd=answer.cost_usd)
-            yield Event(name="result", data=answer.document()).encode()
+            yield telling.result(answer)
         except Exception as error:
-            yield Event(name="error", data=self._failed(record, error).problem.document()).encode()
+            raise self._failed(record, error) from error
         except BaseException as error:
             if answer is None:
                 raise self._failed(record, error if self._drain.is_draining else ClientGone()) from error
@@ -143,11 +185,6 @@ class Service:
 
     def _begin(self, request: Request) -> RunRecord:
         return self._log.begin(run_id=new_run_id(), trace_id=trace_id(request.headers.get("traceparent")))
-
-    async def _prompt(self, request: Request, record: RunRecord) -> str:
-        record.caller = self._auth.caller(request.headers)
-        value = await read_input(request, max_bytes=self._max_body_bytes)
-        return self._reader.prompt(value)
 
     def _worded(self, problem: Problem, record: RunRecord) -> Problem:
         """Return the problem in the words of the specification, if it has any for it.

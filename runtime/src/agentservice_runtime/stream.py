@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass
-from typing import Any, Final, cast
+from typing import Any, Final, Protocol
 
 import orjson
 import pydantic_core
@@ -20,7 +20,9 @@ from pydantic_ai.messages import (
     ToolCallPart,
     ToolCallPartDelta,
 )
-from pydantic_ai.run import AgentRunResultEvent
+
+from agentservice_runtime.errors import Problem
+from agentservice_runtime.runner import Answer
 
 KEEPALIVE_SECONDS: Final = 15.0
 """A comment is sent when nothing else was for so long: proxies close what is silent."""
@@ -41,11 +43,45 @@ class Event:
         return b"event: " + self.name.encode() + b"\ndata: " + orjson.dumps(self.data) + b"\n\n"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Finished:
-    """The run has ended well; ``output`` is validated."""
+class Telling(Protocol):
+    """How one interface words a run that is sent as it comes: the bytes of each thing that there is to say."""
 
-    output: Any
+    has_status: bool
+    """Whether a failure before anything is said is answered with a status of its own, and not in the stream."""
+
+    def event(self, event: Any) -> bytes | None:
+        """Return what pydantic-ai's ``event`` means to a client, None when nothing."""
+        ...
+
+    def result(self, answer: Answer) -> bytes:
+        """Return the end of a run that has answered."""
+        ...
+
+    def error(self, problem: Problem) -> bytes:
+        """Return the end of a run that has failed."""
+        ...
+
+
+class EventTelling:
+    """The events of `/v1/stream`."""
+
+    has_status = False
+
+    def __init__(self, *, is_text: bool) -> None:
+        self._translator = Translator(is_text=is_text)
+
+    def event(self, event: Any) -> bytes | None:
+        """Return a `delta` or a `tool`, if that is what ``event`` is."""
+        told = self._translator.translate(event)
+        return None if told is None else told.encode()
+
+    def result(self, answer: Answer) -> bytes:
+        """Return the `result`."""
+        return Event(name="result", data=answer.document()).encode()
+
+    def error(self, problem: Problem) -> bytes:
+        """Return the `error`."""
+        return Event(name="error", data=problem.document()).encode()
 
 
 class Translator:
@@ -63,7 +99,7 @@ class Translator:
         self._final: int | None = None
         self._told = 0
 
-    def translate(self, event: Any) -> Event | Finished | None:
+    def translate(self, event: Any) -> Event | None:
         """Return what ``event`` means to a client, None when nothing."""
         match event:
             case PartStartEvent(index=index, part=TextPart(content=content)):
@@ -90,8 +126,6 @@ class Translator:
                 return Event(name="tool", data={"name": part.tool_name, "phase": "start"})
             case FunctionToolResultEvent(part=part):
                 return Event(name="tool", data={"name": part.tool_name, "phase": "end"})
-            case AgentRunResultEvent():
-                return Finished(output=cast("AgentRunResultEvent[Any]", event).result.output)
             case _:
                 return None
 

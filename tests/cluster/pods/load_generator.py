@@ -16,6 +16,7 @@ from .waiting import wait
 NAME = "caller"
 LOAD = "load.py"
 SPEND = "spend.py"
+CHAT = "chat.py"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,7 +146,7 @@ class Caller:
                 "apiVersion": "v1",
                 "kind": "ConfigMap",
                 "metadata": {"name": NAME, "namespace": self._namespace},
-                "data": {name: Path(__file__).with_name(name).read_text() for name in (LOAD, SPEND)},
+                "data": {name: Path(__file__).with_name(name).read_text() for name in (LOAD, SPEND, CHAT)},
             },
             _pod(self._namespace, image=image),
         )
@@ -183,6 +184,10 @@ class Caller:
         said = self._kube.kubectl(*self._program(SPEND), url, *options).splitlines()[-1]
         found = json.loads(said)
         return Spent(counts=Counter(found["counts"]), refusals=tuple(found["refusals"]))
+
+    def chat(self, url: str, text: str) -> dict[str, Any]:
+        """Talk through OpenAI's SDK: the `model` that there is, what it `said` piece by piece, and the `usage`."""
+        return json.loads(self._kube.kubectl(*self._program(CHAT), url, text).splitlines()[-1])
 
     def _command(self, *arguments: str, headers: dict[str, str] | None) -> list[str]:
         given = [f"--header={name}: {value}" for name, value in (headers or {}).items()]

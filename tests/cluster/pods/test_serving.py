@@ -51,6 +51,15 @@ def test_it_answers_through_its_service_by_name_and_by_address(hello: Agent, cal
         assert "How are you?" in answer.answer
 
 
+def test_openais_sdk_finds_it_as_a_model_and_hears_it_word_by_word(hello: Agent, caller: Caller):
+    hello.wait_ready()
+    heard = caller.chat(hello.url, "How are you?")
+    assert heard["model"] == hello.name
+    assert "How are you?" in "".join(heard["said"])
+    assert len(heard["said"]) > 3
+    assert heard["usage"]["total_tokens"] > 0
+
+
 def test_kubectl_get_tells_what_a_person_needs(hello: Agent):
     hello.wait_ready()
     head, line = hello.kube.kubectl("-n", hello.namespace, "get", "ags", "hello").splitlines()

@@ -14,6 +14,7 @@ from typer.main import get_command
 from agentservice_api import ConditionType, Reason
 from agentservice_api.strict import check_manifest
 from agentservice_cli.commands import app as cli
+from agentservice_runtime.chat import request as chat
 from agentservice_runtime.errors import Category, Problem
 from agentservice_runtime.runner import Answer
 
@@ -133,6 +134,15 @@ def test_the_api_page_shows_the_documents_that_the_runtime_sends():
     assert (list(answer), list(answer["usage"])) == (list(sent), list(sent["usage"]))
     known = Problem(status=422, title="", detail="", category=Category.VALIDATION).document()
     assert list(problem) == [*known, "errors"]
+
+
+def test_the_interfaces_page_tells_of_every_field_of_a_chat_completion():
+    rows = page("docs/interfaces.md").partition("\n| fields | |\n")[2].splitlines()[1:]
+    told = {}
+    for names, meaning in (row.strip("|").split("|") for row in _until_gap(rows)):
+        told |= {name: meaning.split(",")[0].split(":")[0].strip() for name in re.findall(r"`(\w+)`", names)}
+    fields = {"obeyed": chat.OBEYED, "ignored": chat.IGNORED, "refused": chat.REFUSED}
+    assert told == {name: meaning for meaning, names in fields.items() for name in names}
 
 
 def test_the_security_page_grants_what_the_chart_grants():

@@ -6,13 +6,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentservice_runtime.body import MAX_DEPTH, parse_input
+from agentservice_runtime.body import MAX_DEPTH, input_of, parse_body
 from agentservice_runtime.errors import ServiceError
+
+
+def read(content):
+    return input_of(parse_body(content))
 
 
 def status(content):
     with pytest.raises(ServiceError) as refused:
-        parse_input(content)
+        read(content)
     return refused.value.problem.status
 
 
@@ -38,17 +42,17 @@ def test_what_is_no_request_is_refused(content, expected):
 
 def test_depth_is_bounded():
     deepest = MAX_DEPTH
-    assert parse_input(b'{"input": ' + b"[" * deepest + b"]" * deepest + b"}")
+    assert read(b'{"input": ' + b"[" * deepest + b"]" * deepest + b"}")
     assert status(b'{"input": ' + b"[" * (deepest + 1) + b"]" * (deepest + 1) + b"}") == 400
 
 
 def test_the_input_is_returned_as_it_is():
-    assert parse_input('{"input": {"a": [1, "é🦜", null]}}'.encode()) == {"a": [1, "é🦜", None]}
+    assert read('{"input": {"a": [1, "é🦜", null]}}'.encode()) == {"a": [1, "é🦜", None]}
 
 
 @given(st.binary())
 def test_no_bytes_crash_it(content):
     try:
-        parse_input(content)
+        read(content)
     except ServiceError as refused:
         assert refused.problem.status in (400, 422)
