@@ -190,6 +190,13 @@ def a_hand_is_emptied_by_somebody_else(status: Document) -> None:
     hand(status)["tokens"] = 0
 
 
+def a_hand_is_struck_off_and_given_back(status: Document) -> None:
+    gone = hand(status)
+    status["holders"].remove(gone)
+    day(status)["authorizedTokens"] -= gone["tokens"]
+    day(status)["authorizedNanoUSD"] -= gone["nanoUSD"]
+
+
 def the_day_begins_anew(status: Document) -> None:
     window = day(status)
     anew = {"name": "daily", "start": window["start"].replace(":00Z", ":01Z"), "end": window["end"]}
@@ -255,6 +262,7 @@ BAD: list[tuple[Callable[[Document], None], str]] = [
     (hands_are_filled, "authorizedTokens may not grow beyond the limit"),
     (money_is_handed_out, "authorizedNanoUSD may not grow beyond the limit"),
     (a_hand_is_emptied_by_somebody_else, "only the holder itself changes what it holds"),
+    (a_hand_is_struck_off_and_given_back, "authorized may not fall while a holder leaves"),
     (granted_falls, "what was granted only grows"),
     (seq_falls, "only the holder itself changes what it holds"),
     (the_day_begins_anew, "windows only move forward"),

@@ -204,6 +204,8 @@ def refusal(spec: LedgerSpec, old: LedgerStatus, new: LedgerStatus) -> str:
             why = "a window begins before the last one has ended"
         if why:
             return f"{why}: {window}"
+    if old.seeded and _gives_back_of_the_gone(old, new):
+        return "authorized falls while a holder leaves"
     for hand in new.holders:
         earlier = old.holder(hand.holder, hand.key)
         if earlier is None or (hand.seq > earlier.seq and earlier.granted.fits(hand.granted)):
@@ -241,6 +243,12 @@ def _passes(authorized: Amount, limit: Amount, before: WindowState | None) -> bo
             (authorized.nano_usd, limit.nano_usd, known.nano_usd, UNLIMITED.nano_usd),
         )
     )
+
+
+def _gives_back_of_the_gone(old: LedgerStatus, new: LedgerStatus) -> bool:
+    pairs = [(was, window) for was in old.windows if (window := new.window(was.key)) is not None]
+    falls = any(not was.authorized.fits(window.authorized) for was, window in pairs)
+    return falls and len(new.holders) < len(old.holders) and len(pairs) == len(old.windows)
 
 
 def _moves_on(window: WindowState, old: LedgerStatus) -> bool:

@@ -86,6 +86,19 @@ ROOT: Final = (
         field_path=".status.windows",
     ),
     Rule(
+        # by the number of holders: who each of them is would cost more than a rule may. A window that closes takes its own along
+        rule=_SEEDED
+        + "self.status.holders.size() >= oldSelf.status.holders.size() || oldSelf.status.windows.exists(o, "
+        + "!self.status.windows.exists(w, "
+        + _SAME.format("w", "o")
+        + ")) || "
+        + "oldSelf.status.windows.all(o, self.status.windows.exists(w, "
+        + _SAME.format("w", "o")
+        + " && w.authorizedTokens >= o.authorizedTokens && w.authorizedNanoUSD >= o.authorizedNanoUSD))",
+        message="authorized may not fall while a holder leaves: what a holder that is gone had in hand is presumed spent",
+        field_path=".status.holders",
+    ),
+    Rule(
         rule=_within("tokens", "authorizedTokens"),
         message="under enforcement Hard authorizedTokens may not grow beyond the limit in spec.windows",
         field_path=".status.windows",

@@ -232,14 +232,18 @@ class Chunks:
             if epoch != self.epoch:
                 LOGGER.info("the budget's Redis begins epoch %s", epoch)
             self.epoch, self._offers = epoch, None
-            is_over = self._is_over(self.holder)
-            if any(is_over(hand.holder) for hand in self._status.holders):
-                await self._authority.transact(lambda status, spec, now: presume_gone(status, is_over))
+            await self._presume_earlier()
             return reply
 
-    def _is_over(self, holder: str) -> Callable[[str], bool]:
-        prefix = self._prefix
-        return lambda other: other.startswith(prefix) and other != holder
+    async def _presume_earlier(self) -> None:
+        """Count as spent what other lives of this Redis hold: in a write of its own, since nothing may go back in it."""
+        prefix, holder = self._prefix, self.holder
+
+        def is_over(other: str) -> bool:
+            return other.startswith(prefix) and other != holder
+
+        if any(is_over(hand.holder) for hand in self._status.holders):
+            await self._authority.transact(lambda status, spec, now: presume_gone(status, is_over))
 
     async def _agree(self, told: list[Chunk]) -> bool:
         """Tell whether Redis and what is seen of the AgentLedger are of the same moment; if not, bring them together."""
@@ -330,10 +334,10 @@ class Chunks:
     async def _land(self, report: Sequence[Part], *, asks: tuple[Ask, ...], word: str) -> bool:
         """Write, and tell Redis. Returns false when the AgentLedger does not go on from what Redis knows."""
         holder, eager = self.holder, self._eager
-        is_over = self._is_over(holder)
+        await self._presume_earlier()
 
         def change(status: LedgerStatus, spec: LedgerSpec, now: datetime) -> LedgerStatus:
-            return carry_out(presume_gone(status, is_over), spec, holder, report, asks=asks, eager=eager)
+            return carry_out(status, spec, holder, report, asks=asks, eager=eager)
 
         try:
             status = await self._authority.transact(change, seconds=WRITE_SECONDS)
