@@ -19,7 +19,7 @@ from tests.bench.budgets.processes import REPOSITORY
 from tests.bench.budgets.stage import Stage
 
 KINDS: Final = (LedgerKind.REDIS, LedgerKind.KUBERNETES)
-BATCHES: Final = 600
+ROUNDS: Final = 500
 UNMETERED: Final = "without a budget"
 HEAD: Final = ("| what | CPU ms | ratio, median | ratio, quartiles |", "|---|---|---|---|")
 
@@ -61,7 +61,7 @@ def scripts(stage: Stage, *, progress: Callable[[str], None]) -> Cost:
     choice = stage.account(LedgerKind.REDIS, f"cost-{uuid.uuid4().hex[:8]}", limits.spec(), pods=1)
     pairs, bare = script_cost.measure(choice, stage.redis)
     return Cost(
-        what="reserve and settle, beside two bare script calls of their size",
+        what="reserve and settle, beside two bare script calls of their size by redis-py",
         name="reserve and settle in Redis",
         milliseconds=1000 * statistics.median(pairs) / script_cost.BATCH,
         ratios=tuple(ours / theirs for ours, theirs in zip(pairs, bare, strict=True)),
@@ -76,13 +76,13 @@ def runs(stage: Stage, *, kinds: Sequence[LedgerKind], progress: Callable[[str],
         choice = stage.account(kind, f"cost-{uuid.uuid4().hex[:8]}", limits.spec(), pods=1)
         (uid,) = stage.pod_uids(choice, count=1)
         subjects.append(Subject(name=kind, choice=choice, pod_uid=uid))
-    seconds = _probe(Probe(server=stage.server.url, subjects=subjects, batches=BATCHES), progress=progress)
+    seconds = _probe(Probe(server=stage.server.url, subjects=subjects, rounds=ROUNDS), progress=progress)
     plain = seconds[UNMETERED]
     for name, took in seconds.items():
         yield Cost(
             what=f"one run, {name}",
             name=f"run/{name}",
-            milliseconds=1000 * statistics.median(took) / BATCH,
+            milliseconds=1000 * statistics.median(took) / (2 * BATCH),  # there and back
             ratios=tuple(with_it / without for with_it, without in zip(took, plain, strict=True)),
         )
 
@@ -103,6 +103,6 @@ def _probe(probe: Probe, *, progress: Callable[[str], None]) -> dict[str, list[f
             said = json.loads(line)
             if "seconds" in said:
                 return said["seconds"]
-            if said["batch"] % 50 == 0:
-                progress(f"cost of a run: batch {said['batch']} of {probe.batches}")
+            if said["round"] % 50 == 0:
+                progress(f"cost of a run: round {said['round']} of {probe.rounds}")
     raise AssertionError(f"the probe ended with {process.returncode}")

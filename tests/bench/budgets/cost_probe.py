@@ -1,14 +1,17 @@
 """One process with the same agent several times, without a budget and with one: what the meter adds to the processor time of a run.
 
-The runs take turns in small batches, so whatever else the machine does meets all of them alike. `/v1/run` is called
-without a network between, so nothing of a client's work is counted. Started as `python -m tests.bench.budgets.cost_probe`
-it reads one line of JSON, tells its progress as lines, and ends with the seconds of each batch.
+The runs take turns in small batches: each round goes through the agents and back again (A B C C B A), so whatever else the
+machine does, and whatever one leaves behind in its caches, meets all of them alike. What the process needs to exist is kept out of the garbage
+collector's way, so that a full collection does not fall on one of them by chance; what the runs themselves make is collected as
+ever. `/v1/run` is called without a network between, so nothing of a client's work is counted. Started as
+`python -m tests.bench.budgets.cost_probe` it reads one line of JSON, tells its progress as lines, and ends with the processor seconds of each round.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import json
 import sys
 import tempfile
@@ -30,8 +33,8 @@ from agentservice_runtime.secrets import SecretFiles
 
 BATCH: Final = 4
 AT_ONCE: Final = 4
-WARM_UP: Final = 10
-"""Batches that are not counted."""
+WARM_UP: Final = 20
+"""Rounds that are not counted."""
 BODY: Final = json.dumps({"input": load.TEXT}).encode()
 
 
@@ -48,7 +51,7 @@ class Probe(BaseModel):
 
     server: str
     subjects: list[Subject]
-    batches: int
+    rounds: int
 
 
 async def call(app: FastAPI) -> None:
@@ -85,7 +88,7 @@ async def call(app: FastAPI) -> None:
 
 
 async def batch(app: FastAPI) -> float:
-    """Return the processor seconds, user and system, of one batch of runs."""
+    """Return the processor seconds, user and system, of this process for one batch of runs."""
     left = BATCH
 
     async def client() -> None:
@@ -119,13 +122,18 @@ async def measure(probe: Probe) -> Mapping[str, list[float]]:
             await running.enter_async_context(app.router.lifespan_context(app))
             apps[subject.name] = app
         names = list(apps)
-        for number in range(-WARM_UP, probe.batches):
-            for name in names:
-                took = await batch(apps[name])
-                if number >= 0:
-                    seconds[name].append(took)
+        for number in range(-WARM_UP, probe.rounds):
+            if number == 0:
+                gc.collect()
+                gc.freeze()
+            took = dict.fromkeys(names, 0.0)
+            for name in [*names, *reversed(names)]:
+                took[name] += await batch(apps[name])
+            if number >= 0:
+                for name, spent in took.items():
+                    seconds[name].append(spent)
             names = [*names[1:], names[0]]
-            sys.stdout.write(json.dumps({"batch": number}) + "\n")
+            sys.stdout.write(json.dumps({"round": number}) + "\n")
             sys.stdout.flush()
     return seconds
 

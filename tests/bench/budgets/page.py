@@ -37,7 +37,7 @@ to one more budget.""",
 One process is killed in each of ten rounds. In the end no reservation is left open, and no process has grown.""",
     "cost": """\
 Processor time in batches that take turns, so that whatever else the machine does meets all alike: first of Redis and its client together, then of
-whole runs. Each ratio is of two neighbours in time.""",
+the process of whole runs, in rounds that go through all three and back again (A B C C B A). Each ratio is of one round.""",
 }
 
 

@@ -60,8 +60,8 @@ def nano_from_usd(usd: Decimal | str) -> int:
 
 def usd_string(nano_usd: int, *, decimals: int | None = None) -> str:
     """Return a decimal string of USD, exact, without trailing zeros; or rounded to so many ``decimals``."""
-    value = Decimal(nano_usd) / NANO_PER_USD
     if decimals is not None:
-        return f"{value:.{decimals}f}"
-    text = f"{value:f}"
-    return text.rstrip("0").rstrip(".") if "." in text else text
+        return f"{Decimal(nano_usd) / NANO_PER_USD:.{decimals}f}"
+    whole, part = divmod(abs(nano_usd), NANO_PER_USD)
+    sign = "-" if nano_usd < 0 else ""
+    return f"{sign}{whole}.{part:09d}".rstrip("0") if part else f"{sign}{whole}"

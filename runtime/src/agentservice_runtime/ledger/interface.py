@@ -116,8 +116,12 @@ class Ledger(Protocol):
 
 
 @runtime_checkable
-class SettlesNow(Protocol):
-    """A ledger that can settle without I/O, as from a slice in hand: then no task is made for it."""
+class AtOnce(Protocol):
+    """A ledger that can mostly reserve and settle without I/O, as from a slice in hand: then nobody waits, and no task is made."""
+
+    def reserve_now(self, request_id: str, bound: Amount) -> bool:
+        """Do what `reserve` does, if all of ``bound`` can be granted at once. False: nothing was done, call `reserve`."""
+        ...
 
     def settle_now(self, request_id: str, spend: ModelSpend) -> bool:
         """Do what `settle` does, at once. False: nothing was done, call `settle`."""

@@ -10,9 +10,9 @@ import asyncio
 import logging
 import secrets
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from agentservice_api.budget import ZERO, Amount, LedgerSpec, ModelSpend, Verdict
 from agentservice_api.budget.books import presume_gone
@@ -37,8 +37,7 @@ REMEMBERED: Final = 10_000
 """Requests that are settled, so that a repeated call changes nothing."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Reservation:
+class _Reservation(NamedTuple):
     amount: Amount
     slices: tuple[Slice, ...]
 
@@ -60,7 +59,7 @@ class KubernetesLedger:
         self._authority = authority
         self._monotonic = monotonic
         self._open: dict[str, _Reservation] = {}
-        self._settled: dict[str, Amount] = {}
+        self._settled = OrderedDict[str, Amount]()
         self._room = WaitingRoom()
         self._keeper = SliceKeeper(authority=authority, holder=self._holder, room=self._room, monotonic=monotonic)
         authority.listen(self._keeper.look)
@@ -96,16 +95,23 @@ class KubernetesLedger:
             return Granted(amount=known.amount)
         if request_id in self._settled:
             return Granted(amount=self._settled[request_id])
-        ready, now = self._keeper.ready, self._monotonic()
-        if ready and now < self._keeper.until:
-            tokens, nano = bound.tokens, bound.nano_usd
-            for one in ready:
-                if tokens > one.free_tokens or nano > one.free_nano:
-                    break
-            else:
-                self._room.leave(request_id)
-                return self._grant(request_id, bound, ready, now)
-        return await self._wait(request_id, Ask(bound=bound, minimum=minimum), now)
+        if self.reserve_now(request_id, bound):
+            return Granted(amount=bound)
+        return await self._wait(request_id, Ask(bound=bound, minimum=minimum), self._monotonic())
+
+    def reserve_now(self, request_id: str, bound: Amount) -> bool:
+        """Reserve what fits the slices in hand. False where it does not, and for a request that is known."""
+        keeper = self._keeper
+        ready, now = keeper.ready, self._monotonic()
+        if not ready or now >= keeper.until or request_id in self._open or request_id in self._settled:
+            return False
+        tokens, nano = bound.tokens, bound.nano_usd
+        for one in ready:
+            if tokens > one.free_tokens or nano > one.free_nano:
+                return False
+        self._room.leave(request_id)
+        self._hold(request_id, bound, ready, now)
+        return True
 
     async def renew(self, request_id: str) -> None:
         """Nothing: what this process holds is its own until the operator sees its pod gone."""
@@ -126,7 +132,7 @@ class KubernetesLedger:
                 one.settle(found.amount, spend)
         self._settled[request_id] = ZERO if found is None else found.amount
         if len(self._settled) > REMEMBERED:
-            del self._settled[next(iter(self._settled))]
+            self._settled.popitem(last=False)
         self._keeper.stir()
         if self._room or self._keeper.is_asked:
             self._keeper.serve()
@@ -156,12 +162,15 @@ class KubernetesLedger:
         return holder.startswith(f"{self._pod}/") and holder != self._holder
 
     def _grant(self, request_id: str, amount: Amount, slices: tuple[Slice, ...], now: float) -> Granted:
+        self._hold(request_id, amount, slices, now)
+        return Granted(amount=amount)
+
+    def _hold(self, request_id: str, amount: Amount, slices: tuple[Slice, ...], now: float) -> None:
         for one in slices:
             one.reserve(amount)
         self._open[request_id] = _Reservation(amount, slices)
         self._keeper.used_at = now
         self._keeper.stir()
-        return Granted(amount=amount)
 
     async def _wait(self, request_id: str, ask: Ask, now: float) -> Answer:
         waiter = self._room.find(request_id) or Waiter(ask=ask, expires=0)

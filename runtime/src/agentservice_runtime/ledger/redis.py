@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Final
@@ -51,7 +52,7 @@ class RedisLedger:
         """Reservations of this process that are not settled: the life of Redis that they were made in, and what
         of each window counts as spent if it ends."""
         self._owed: dict[str, ModelSpend] = {}
-        self._settled: dict[str, None] = {}
+        self._settled = OrderedDict[str, None]()
         """The last ones: in another life of Redis nobody else remembers them."""
         self._payer: asyncio.Task[None] | None = None
         self._turns = Turns()
@@ -91,7 +92,7 @@ class RedisLedger:
             if reply.day:
                 self._tell(reply, offers.bounds[0], offers.bounds[2])
             if reply.code is Code.GRANT:
-                amount = Amount(*reply.rest[-2:])
+                amount = Amount(*map(int, reply.rest[-2:]))
                 self._held[request_id] = (epoch, ground.covered(amount))
                 return Granted(amount=amount)
             answer = await ground.judge(reply, bound=bound, minimum=minimum)
@@ -178,7 +179,7 @@ class RedisLedger:
         self._held.pop(request_id, None)
         self._settled[request_id] = None
         if len(self._settled) > REMEMBERED:
-            del self._settled[next(iter(self._settled))]
+            self._settled.popitem(last=False)
         if self._owed.get(request_id) is spend:
             del self._owed[request_id]
 

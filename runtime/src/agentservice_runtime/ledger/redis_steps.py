@@ -5,26 +5,28 @@ Whatever goes wrong is a LedgerUnavailable that says what kind of thing it was: 
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import re
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from importlib import resources
-from typing import Any, Final, cast
+from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
-from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio import ConnectionPool
 from redis.asyncio.retry import Retry
-from redis.backoff import ExponentialBackoff
-from redis.exceptions import NoScriptError, RedisError, ResponseError
+from redis.backoff import NoBackoff
+from redis.exceptions import NoScriptError, ResponseError
 
 from agentservice_runtime.ledger.interface import LedgerUnavailable
+from agentservice_runtime.ledger.redis_line import FAILURES, Line
 
-CONNECTIONS: Final = 16
 ANSWER_SECONDS: Final = 2.0
-"""To connect, to have a free connection, and for each answer."""
-RETRIES: Final = 2
+"""To connect, and for each answer."""
+PAUSES: Final = (0.02, 0.04)
+"""Seconds before a step is sent again, and once more."""
 KEYS: Final = ("book", "open", "lease", "lost", "done", "models")
 
 Word = str | int
@@ -66,8 +68,7 @@ class Step(StrEnum):
     BOOKS = "books"
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
+class Reply(NamedTuple):
     """A step's answer."""
 
     code: Code
@@ -107,13 +108,10 @@ class RedisSteps:
         self._url = url
         self._scripts = _scripts()
         self._opened_url = ""
-        self._client: Redis | None = None
+        self._line: Line | None = None
         self._keys: tuple[str, ...] = ()
-
-    @property
-    def is_open(self) -> bool:
-        """Whether there is a pool of connections, which are made as they are needed."""
-        return self._client is not None
+        self._heads: dict[tuple[str, str], bytes] = {}
+        """What each script's commands begin with, packed."""
 
     @property
     def place(self) -> str:
@@ -125,36 +123,32 @@ class RedisSteps:
     def name(self, account: str) -> None:
         """Say whose account the steps are about. All of its keys are in one slot of a Redis Cluster."""
         self._keys = tuple(f"agentservice:{{{account}}}:{key}" for key in KEYS)
+        self._heads.clear()
 
     async def open(self) -> None:
-        """Make the pool. Raises LedgerUnavailable for what is no URL of a Redis."""
-        if self._client is not None:
+        """Read the URL. Raises LedgerUnavailable for what is no URL of a Redis."""
+        if self._line is not None:
             return
         self._opened_url = self._url()
         try:
-            pool = BlockingConnectionPool.from_url(
+            # the line keeps time for all who wait, and steps are sent again here: a connection does neither
+            pool = ConnectionPool.from_url(
                 self._opened_url,
-                max_connections=CONNECTIONS,
-                timeout=ANSWER_SECONDS,
-                socket_timeout=ANSWER_SECONDS,
+                socket_timeout=None,
                 socket_connect_timeout=ANSWER_SECONDS,
                 socket_keepalive=True,
-                retry=Retry(ExponentialBackoff(cap=0.2, base=0.02), RETRIES),
+                retry=Retry(NoBackoff(), 0),
                 client_name="agentservice",
             )
         except ValueError:
             raise LedgerUnavailable("the budget's Redis URL cannot be used: write redis:// or rediss://") from None
-        self._client = Redis(connection_pool=pool)
+        self._line = Line(pool.make_connection, seconds=ANSWER_SECONDS)
 
     async def close(self) -> None:
-        """Close all connections. Never raises."""
-        client, self._client = self._client, None
-        if client is not None:
-            try:
-                await client.aclose()
-                await client.connection_pool.disconnect()
-            except (RedisError, OSError):
-                pass
+        """End the connection. Never raises."""
+        line, self._line = self._line, None
+        if line is not None:
+            await line.close()
 
     async def run(self, step: Step, *words: Word) -> Reply:
         """Carry out a step. Raises LedgerUnavailable; whether it was carried out is unknown then, so send it again."""
@@ -162,26 +156,52 @@ class RedisSteps:
         try:
             try:
                 return await self._run(script, words)
-            except (RedisError, OSError, TimeoutError):
+            except FAILURES:
                 if self._url() == self._opened_url:
                     raise
             await self.close()
             await self.open()
             return await self._run(script, words)
-        except (RedisError, OSError, TimeoutError) as error:
+        except FAILURES as error:
             raise LedgerUnavailable(f"the budget's Redis cannot be used: {_kind(error)}") from None
 
     async def _run(self, script: _Script, words: Sequence[Word]) -> Reply:
-        if self._client is None:
-            raise LedgerUnavailable("the budget's ledger is closed")
-        send = cast("Callable[..., Awaitable[list[Any]]]", self._client.execute_command)
-        count = len(self._keys)
         try:
-            answer = await send("EVALSHA", script.sha, count, *self._keys, *words)
+            answer = await self._send("EVALSHA", script.sha, words)
         except NoScriptError:
-            answer = await send("EVAL", script.text, count, *self._keys, *words)
-        code, now = _CODES[answer[0]], int(answer[1])
-        return Reply(code, now, answer[2], answer[3], answer[4:]) if len(answer) > 3 else Reply(code, now)
+            answer = await self._send("EVAL", script.text, words)
+        # the steps of every request answer in one string, a line for each part, which is read with less effort than a list
+        parts: Sequence[Any] = answer.split(b"\n") if isinstance(answer, bytes) else answer
+        code, now = _CODES[parts[0]], int(parts[1])
+        return Reply(code, now, parts[2], parts[3], parts[4:]) if len(parts) > 3 else Reply(code, now)
+
+    async def _send(self, command: str, script: str, words: Sequence[Word]) -> Any:
+        head = self._heads.get((command, script))
+        if head is None:
+            given = (command, script, len(self._keys), *self._keys)
+            head = self._heads[command, script] = b"".join(map(_packed, given))
+        parts = [b"*%d\r\n" % (3 + len(self._keys) + len(words)), head]
+        parts += map(_packed, words)
+        packed = b"".join(parts)
+        for pause in PAUSES:
+            try:
+                return await self._open_line().ask(packed)
+            except ResponseError:
+                raise
+            except FAILURES:
+                await asyncio.sleep(pause)
+        return await self._open_line().ask(packed)
+
+    def _open_line(self) -> Line:
+        if self._line is None:
+            raise LedgerUnavailable("the budget's ledger is closed")
+        return self._line
+
+
+def _packed(word: Word) -> bytes:
+    """Return one argument as RESP has it."""
+    told = word.encode() if isinstance(word, str) else b"%d" % word
+    return b"$%d\r\n%b\r\n" % (len(told), told)
 
 
 def account(told: bytes | str) -> tuple[int, ...]:

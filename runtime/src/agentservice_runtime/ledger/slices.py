@@ -42,8 +42,8 @@ class Slice:
     free_nano: int = 0
     reserved_tokens: int = 0
     reserved_nano: int = 0
-    spent: dict[tuple[str, str], Amount] = field(default_factory=dict[tuple[str, str], Amount])
-    """Billed since the last write, by model and price."""
+    spent: dict[tuple[str, str], list[int]] = field(default_factory=dict[tuple[str, str], list[int]])
+    """Tokens and nano-USD that were billed since the last write, by model and price."""
     seq: int = 0
     """Of the last write that has landed; 0: nothing is listed of this process."""
     sent: Amount = ZERO
@@ -71,7 +71,11 @@ class Slice:
     @property
     def unposted(self) -> Amount:
         """Billed, and not known to be in the ledger."""
-        return sum(self.spent.values(), self.sent)
+        tokens, nano = self.sent.tokens, self.sent.nano_usd
+        for billed in self.spent.values():
+            tokens += billed[0]
+            nano += billed[1]
+        return Amount(tokens, nano)
 
     def reserve(self, amount: Amount) -> None:
         """Set aside for a request."""
@@ -87,19 +91,18 @@ class Slice:
         if self.heir is not None:
             self.heir.settle(ZERO, spend)
             return
-        self.free_tokens += reserved.tokens - spend.tokens
-        self.free_nano += reserved.nano_usd - spend.nano_usd
-        model = (spend.name, spend.price)
-        known = self.spent.get(model)
-        self.spent[model] = spend.amount if known is None else known + spend.amount
+        tokens, nano = spend.tokens, spend.nano_usd
+        self.free_tokens += reserved.tokens - tokens
+        self.free_nano += reserved.nano_usd - nano
+        self._bill(spend.name, spend.price, tokens, nano)
 
     def send(self, *, give: bool) -> Part:
         """Return what to write of it, set aside until `agree`: what was billed, and what is idle if that is to ``give``."""
         idle = self.free.non_negative() if give else ZERO
         short = (ZERO - self.free).non_negative()
         spent = tuple(
-            ModelSpend(name=name, price=price, tokens=amount.tokens, nano_usd=amount.nano_usd)
-            for (name, price), amount in self.spent.items()
+            ModelSpend(name=name, price=price, tokens=tokens, nano_usd=nano)
+            for (name, price), (tokens, nano) in self.spent.items()
         )
         self.sent, self.spent = self.unposted, {}
         self.free_tokens -= idle.tokens
@@ -109,8 +112,7 @@ class Slice:
     def take_back(self, part: Part) -> None:
         """Have what was billed written another time."""
         for spend in part.spent:
-            model = (spend.name, spend.price)
-            self.spent[model] = self.spent.get(model, ZERO) + spend.amount
+            self._bill(spend.name, spend.price, spend.tokens, spend.nano_usd)
 
     def agree(self, hand: Holder | None) -> None:
         """Take over what the ledger lists, while nothing is on its way; what was billed since is still to be posted."""
@@ -119,6 +121,14 @@ class Slice:
         free = held - self.unposted - self.reserved
         self.free_tokens, self.free_nano = free.tokens, free.nano_usd
         self.seq = 0 if hand is None else hand.seq
+
+    def _bill(self, name: str, price: str, tokens: int, nano: int) -> None:
+        known = self.spent.get((name, price))
+        if known is None:
+            self.spent[name, price] = [tokens, nano]
+        else:
+            known[0] += tokens
+            known[1] += nano
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from agentservice_api.budget import ModelSpend, usd_string
 
 
-@dataclass(frozen=True, slots=True)
-class Charge:
+class Charge(NamedTuple):
     """One settled request."""
 
     spend: ModelSpend
@@ -28,6 +28,9 @@ class Account:
     @property
     def cost_usd(self) -> str | None:
         """US dollars as a decimal string; None when a request had no price."""
-        if not all(charge.is_priced for charge in self.charges):
-            return None
-        return usd_string(sum(charge.spend.nano_usd for charge in self.charges))
+        nano = 0
+        for spend, is_priced in self.charges:
+            if not is_priced:
+                return None
+            nano += spend.nano_usd
+        return usd_string(nano)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from typing import Any, Final, NamedTuple, cast
 
 from pydantic_ai.messages import ModelMessage
@@ -20,11 +19,20 @@ from agentservice_runtime.meter.account import Account
 from agentservice_runtime.meter.calibration import Calibration, Factors
 from agentservice_runtime.meter.pricing import Pricing
 from agentservice_runtime.meter.refusals import unbounded, unpriced
-from agentservice_runtime.meter.settings import billed_tool, output_cap, refused_setting, thinks
+from agentservice_runtime.meter.settings import (
+    Traits,
+    billed_tool,
+    model_profile,
+    output_cap,
+    refused_setting,
+    thinks,
+    traits_of,
+)
 from agentservice_runtime.meter.size import Sizer
 
 MIN_OUTPUT: Final = 256
 """Near a limit the output cap shrinks to so many tokens, not further: a shorter answer is of no use."""
+_MAX_PROFILES: Final = 256
 
 
 class Order(NamedTuple):
@@ -38,8 +46,7 @@ class Order(NamedTuple):
     """Of the run that pays for it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Bounded:
+class Bounded(NamedTuple):
     """What is known of the cost of an order."""
 
     model_id: str
@@ -61,7 +68,7 @@ class Bounded:
 
     def output_tokens(self, output: int) -> int:
         """Return the most that a provider bills under an output cap."""
-        return math.ceil(output * self.factors.output)
+        return _raised(output, self.factors.output)
 
     def cap_within(self, granted: Amount) -> int:
         """Return the largest output cap whose cost is at most ``granted``; that of `least_output` is."""
@@ -75,6 +82,7 @@ class Bounder:
         self.pricing = Pricing()
         self.calibration = Calibration()
         self._sizer = Sizer()
+        self._traits: dict[int, tuple[Mapping[str, Any], Traits]] = {}
         self._told: set[str] = set()
         self._logger = logging.getLogger(f"{LOGGER}.budget")
 
@@ -92,18 +100,31 @@ class Bounder:
         if rates is None:
             self._unpriced(model_id, terms)
         factors = self.calibration.factors(model_id)
-        is_thinking = thinks(model, settings, order.parameters)
-        cap = output_cap(model, settings, thinks=is_thinking)
+        traits = self._traits_of(model)
+        is_thinking = thinks(traits, settings, order.parameters)
+        cap = output_cap(traits, settings, thinks=is_thinking)
         return Bounded(
             model_id=model_id,
             prices=prices,
             rates=rates,
-            input_tokens=math.ceil(size.tokens * factors.input),
+            input_tokens=_raised(size.tokens, factors.input),
             output_cap=cap,
             # an answer that was thought about is of use only with room for the thoughts
             least_output=cap if is_thinking else min(cap, MIN_OUTPUT),
             factors=factors,
         )
+
+    def _traits_of(self, model: Model[Any]) -> Traits:
+        profile = model_profile(model)
+        known = self._traits.get(id(profile))
+        # the profile is kept beside what is known of it, so its id is not given to another one
+        if known is not None and known[0] is profile:
+            return known[1]
+        if len(self._traits) >= _MAX_PROFILES:
+            self._traits.clear()
+        found = traits_of(profile)
+        self._traits[id(profile)] = (profile, found)
+        return found
 
     def _unpriced(self, model_id: str, terms: LedgerSpec) -> None:
         if terms.is_hard and terms.limits_money:
@@ -142,6 +163,10 @@ def _refuse_unbounded(order: Order, settings: dict[str, Any], terms: LedgerSpec,
         found = None if tool is None else f"the provider's own tool {tool.kind}, which it bills by the call"
     if found is not None:
         raise unbounded(found)
+
+
+def _raised(tokens: int, factor: float) -> int:
+    return tokens if factor == 1 else math.ceil(tokens * factor)
 
 
 def _largest(low: int, high: int, fits: Callable[[int], bool]) -> int:

@@ -16,11 +16,11 @@ from agentservice_api.budget import Amount, ModelSpend
 from agentservice_runtime.ledger.interface import (
     RENEW_SECONDS,
     Answer,
+    AtOnce,
     Busy,
     Granted,
     Ledger,
     LedgerUnavailable,
-    SettlesNow,
 )
 from agentservice_runtime.logs import LOGGER
 
@@ -49,7 +49,7 @@ class Desk:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.ledger = ledger
-        self._settles_now = ledger if isinstance(ledger, SettlesNow) else None
+        self._at_once = ledger if isinstance(ledger, AtOnce) else None
         self._patience = patience_seconds
         self._clock = clock
         self._held: set[str] = set()
@@ -85,6 +85,16 @@ class Desk:
     def in_flight(self) -> int:
         """Reservations that are not settled."""
         return len(self._held)
+
+    def reserve_now(self, request_id: str, bound: Amount) -> bool:
+        """Reserve all of ``bound`` if the ledger can do so at once and nobody waits. False: nothing was done, call `reserve`."""
+        now = self._at_once
+        if now is None or self._turn.locked() or not self._is_open.is_set():
+            return False
+        if asyncio.get_running_loop() is not self._loop or not now.reserve_now(request_id, bound):
+            return False
+        self._held.add(request_id)
+        return True
 
     async def reserve(self, request_id: str, *, bound: Amount, minimum: Amount) -> Answer:
         """Return the ledger's answer; Busy only after waiting for `patience_seconds`. Raises LedgerUnavailable.
@@ -127,7 +137,7 @@ class Desk:
             loop.call_soon_threadsafe(self._begin_settling, request_id, spend)
 
     def _begin_settling(self, request_id: str, spend: ModelSpend) -> None:
-        now = self._settles_now
+        now = self._at_once
         if now is not None and self._is_open.is_set() and now.settle_now(request_id, spend):
             self._held.discard(request_id)
             return

@@ -110,17 +110,17 @@ class Meter:
         if content is None or body is None:
             return
         try:
-            await self._check(attempt, body, path=request.url.path, length=len(content))
+            await self._check(attempt, body, request=request, length=len(content))
         except Refused as refusal:
             # the provider's SDK wraps what it catches here: it is told apart by this
             attempt.refusal = refusal
             raise
         attempt.sent += 1
 
-    async def _check(self, attempt: Attempt, body: dict[str, Any], *, path: str, length: int) -> None:
+    async def _check(self, attempt: Attempt, body: dict[str, Any], *, request: Any, length: int) -> None:
         expected = attempt.expected
         if expected is not None:
-            found = wire.violation(body, path=path, expected=expected)
+            found = wire.violation(body, path="" if "model" in body else request.url.path, expected=expected)
             if found is not None:
                 raise self._refused(unbounded(f"{found!r} in the request as sent"))
             # most bodies are shorter than what was reserved for, and need no second look
@@ -151,8 +151,13 @@ class Meter:
         cap = bounded.output_cap
         bound = bounded.amount(cap)
         request_id = f"{self._process}-{next(self._count)}"
-        granted = await self._hold(request_id, bound=bound, minimum=bounded.amount(bounded.least_output), terms=terms)
-        if granted is not None and granted != bound:
+        if self.desk.reserve_now(request_id, bound):
+            granted = bound
+            self._observed.waited(0.0)
+        else:
+            minimum = bounded.amount(bounded.least_output)
+            granted = await self._hold(request_id, bound=bound, minimum=minimum, terms=terms)
+        if granted is not None and granted is not bound and granted != bound:
             bound, cap = granted, bounded.cap_within(granted)
             if order.account is not None:
                 order.account.is_squeezed = True
@@ -220,11 +225,12 @@ class Meter:
         if attempt.sent > 1:  # nobody measures what the others cost
             for _ in range(attempt.sent - 1):
                 billed += Amount(attempt.bound.tokens // attempt.sent, attempt.bound.nano_usd // attempt.sent)
-        self._bounder.calibration.learn(
-            bounded.model_id,
-            input_ratio=usage.input_tokens / bounded.input_tokens,
-            output_ratio=usage.output_tokens / max(1, attempt.output_tokens),
-        )
+        if usage.input_tokens > bounded.input_tokens or usage.output_tokens > attempt.output_tokens:
+            self._bounder.calibration.learn(
+                bounded.model_id,
+                input_ratio=usage.input_tokens / bounded.input_tokens,
+                output_ratio=usage.output_tokens / max(1, attempt.output_tokens),
+            )
         if attempt.is_router:
             billed = (billed - attempt.delegated).non_negative()
         self._close(attempt, billed, is_measured=True)

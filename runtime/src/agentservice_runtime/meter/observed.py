@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from bisect import bisect_left
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
@@ -25,6 +25,7 @@ _RATIO_BUCKETS: Final = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.
 _WAIT_BUCKETS: Final = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 2, 5, 10)
 """Seconds."""
 _AGENT: Final = "agent_name"
+_COUNTED_AT_ONCE: Final = 256
 
 
 class _Distribution:
@@ -64,6 +65,8 @@ class Observed(Collector):
         self._tokens = Counter[str]()
         self._nano = Counter[str]()
         self._unmeasured = Counter[str]()
+        self._settled = deque[tuple[ModelSpend, Amount, bool]]()
+        """Not counted yet."""
         registry.register(self)
 
     def waited(self, seconds: float) -> None:
@@ -83,23 +86,32 @@ class Observed(Collector):
 
     def settled(self, spend: ModelSpend, *, bound: Amount, is_measured: bool) -> None:
         """Count what a request was settled at."""
-        tokens, nano = spend.tokens, spend.nano_usd
+        self._settled.append((spend, bound, is_measured))
+        if len(self._settled) >= _COUNTED_AT_ONCE:
+            with self._lock:
+                self._count()
+
+    def collect(self) -> Iterable[Metric]:
+        """Return the series as they are now."""
         with self._lock:
+            self._count()
+            return list(self._families())
+
+    def _count(self) -> None:
+        """Take in what was settled: many at once cost a part of what each would cost by itself."""
+        while self._settled:
+            spend, bound, is_measured = self._settled.popleft()
+            tokens, nano = spend.tokens, spend.nano_usd
             self._tokens[spend.name] += tokens
             self._nano[spend.name] += nano
             if not is_measured:
-                return
+                continue
             if bound.tokens:
                 self._ratio.observe(tokens / bound.tokens)
             if tokens > bound.tokens:
                 self._overrun_tokens += tokens - bound.tokens
             if nano > bound.nano_usd:
                 self._overrun_nano += nano - bound.nano_usd
-
-    def collect(self) -> Iterable[Metric]:
-        """Return the series as they are now."""
-        with self._lock:
-            return list(self._families())
 
     def _families(self) -> Iterator[Metric]:
         yield self._counter(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
-from typing import Any, Final, cast
+from typing import Any, Final, NamedTuple, cast
 
 from pydantic_ai.models import Model, ModelRequestParameters
 from pydantic_ai.native_tools import AbstractNativeTool
@@ -172,23 +172,41 @@ def billed_tool(parameters: ModelRequestParameters) -> AbstractNativeTool | None
     return next((tool for tool in parameters.native_tools if tool.kind not in FREE_NATIVE_TOOLS), None)
 
 
-def thinks(model: Model[Any], settings: Mapping[str, Any], parameters: ModelRequestParameters) -> bool:
+class Traits(NamedTuple):
+    """What the profile of a model says of its output."""
+
+    thinks: bool
+    """Whatever the settings say."""
+    most_output: int | None
+    """Tokens."""
+
+
+def traits_of(profile: Mapping[str, Any]) -> Traits:
+    """Return what ``profile`` says."""
+    maximum: Any = profile.get("anthropic_max_output_tokens")
+    return Traits(
+        thinks=any(profile.get(name) for name in _THINKING_PROFILE),
+        most_output=maximum if isinstance(maximum, int) else None,
+    )
+
+
+def thinks(traits: Traits, settings: Mapping[str, Any], parameters: ModelRequestParameters) -> bool:
     """Tell whether the model will think: its thoughts are output too, and its cap must leave room for an answer."""
-    profile = model_profile(model)
-    if any(profile.get(name) for name in _THINKING_PROFILE):
+    if traits.thinks or parameters.thinking:
         return True
-    if settings.get("thinking") or parameters.thinking:
+    if settings.keys() <= _HARMLESS:
+        return False
+    if settings.get("thinking"):
         return True
     return any(settings.get(name) not in (None, "none", False) for name in _THINKING_SETTINGS)
 
 
-def output_cap(model: Model[Any], settings: Mapping[str, Any], *, thinks: bool) -> int:
+def output_cap(traits: Traits, settings: Mapping[str, Any], *, thinks: bool) -> int:
     """Return the output cap of a request: `maxTokens`, the model's maximum or the default, whichever is least."""
     wanted = settings.get("max_tokens")
     if not isinstance(wanted, int):
         wanted = THINKING_OUTPUT_CAP if thinks else DEFAULT_OUTPUT_CAP
-    maximum: Any = model_profile(model).get("anthropic_max_output_tokens")
-    return min(wanted, maximum) if isinstance(maximum, int) else wanted
+    return wanted if traits.most_output is None else min(wanted, traits.most_output)
 
 
 def model_profile(model: Model[Any]) -> Mapping[str, Any]:

@@ -8,8 +8,7 @@ body is looked at once more by a hook of the HTTP client, whoever made that clie
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Final, cast
+from typing import Any, Final, NamedTuple, cast
 from urllib.parse import unquote
 
 import orjson
@@ -40,8 +39,7 @@ _LOOKED_AT: Final = (
 Hook = Callable[[Any], Awaitable[None]]
 
 
-@dataclass(frozen=True, slots=True)
-class Expected:
+class Expected(NamedTuple):
     """What was reserved for."""
 
     model: str
@@ -119,6 +117,9 @@ def text_bytes(value: Any) -> int:
 
 def watch(client: Any, hook: Hook) -> bool:
     """Have ``hook`` see each request of the HTTP client behind a provider's ``client``. False: it cannot be found."""
+    inner = getattr(getattr(client, "_client", None), "event_hooks", None)
+    if isinstance(inner, dict) and hook in cast("dict[str, list[Hook]]", inner).get("request", ()):
+        return True  # as it is from the second request on
     for found in _http_clients(client):
         hooks: Any = getattr(found, "event_hooks", None)
         if isinstance(hooks, dict):

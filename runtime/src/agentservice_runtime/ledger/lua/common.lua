@@ -35,6 +35,15 @@ local function digits(...)
   return table.concat(found, ' ')
 end
 
+-- One string, a line for each part: it is read with less effort than a list. Every step of a request answers so.
+local function lines(...)
+  return table.concat({...}, '\n')
+end
+
+local function whole(number)
+  return string.format('%.0f', number)
+end
+
 -- An old state that a restarted Redis has loaded still names its old epoch, which begins with the run_id of the life that wrote it.
 local function run_id()
   return string.sub(string.match(redis.call('INFO', 'server'), 'run_id:(%x+)'), 1, 12)

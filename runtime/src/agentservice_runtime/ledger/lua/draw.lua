@@ -14,16 +14,16 @@ keep(field1, head[2])
 keep(field2, head[3])
 
 local function answer(code, ...)
-  return {code, now, told(field1), told(field2), head[4] or '', head[5] or '', ...}
+  return lines(code, whole(now), told(field1), told(field2), head[4] or '', head[5] or '', ...)
 end
 
 local known = redis.call('HGET', OPEN, rid)
 if known then
   local _, tokens, nano = record(known)
-  return answer('GRANT', tokens, nano)
+  return answer('GRANT', whole(tokens), whole(nano))
 end
 -- a reservation that was given back before it came holds nothing
-if redis.call('ZSCORE', DONE, rid) then return answer('GRANT', 0, 0) end
+if redis.call('ZSCORE', DONE, rid) then return answer('GRANT', '0', '0') end
 open_account(field1)
 open_account(field2)
 presume_the_dead()
@@ -49,4 +49,4 @@ add(field2, 5, bound[1], bound[2])
 save()
 write_record(rid, 'O', bound[1], bound[2], start1, start2)
 redis.call('ZADD', LEASE, now + tonumber(ARGV[5]), rid)
-return answer('GRANT', bound[1], bound[2])
+return answer('GRANT', whole(bound[1]), whole(bound[2]))

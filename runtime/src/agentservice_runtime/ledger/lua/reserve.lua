@@ -15,16 +15,16 @@ keep(field1, head[3])
 keep(field2, head[4])
 
 local function answer(code, ...)
-  return {code, now, told(field1), told(field2), ...}
+  return lines(code, whole(now), told(field1), told(field2), ...)
 end
 
 local known = redis.call('HGET', OPEN, rid)
 if known then
   local _, tokens, nano = record(known)
-  return answer('GRANT', tokens, nano)
+  return answer('GRANT', whole(tokens), whole(nano))
 end
 -- a reservation that was given back before it came holds nothing
-if redis.call('ZSCORE', DONE, rid) then return answer('GRANT', 0, 0) end
+if redis.call('ZSCORE', DONE, rid) then return answer('GRANT', '0', '0') end
 if not is_current(1, start1, ARGV[10], head[1]) or not is_current(2, start2, ARGV[14], head[2]) then
   return {'STALE', now, '', '', head[1] or '', head[2] or ''}
 end
@@ -73,4 +73,4 @@ add(field2, 5, amount[1], amount[2])
 save()
 write_record(rid, 'O', amount[1], amount[2], start1, start2)
 redis.call('ZADD', LEASE, now + tonumber(ARGV[7]), rid)
-return answer('GRANT', amount[1], amount[2])
+return answer('GRANT', whole(amount[1]), whole(amount[2]))

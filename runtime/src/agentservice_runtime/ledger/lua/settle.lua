@@ -48,4 +48,4 @@ for index, window in ipairs(windows) do
 end
 redis.call('ZADD', DONE, now, rid)
 if redis.call('ZCARD', DONE) > DONE_KEPT then redis.call('ZREMRANGEBYRANK', DONE, 0, 31) end
-return {'OK', now, told(first), told(second), start1, start2}
+return lines('OK', whole(now), told(first), told(second), start1, start2)
