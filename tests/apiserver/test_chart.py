@@ -231,6 +231,8 @@ def test_an_upgrade_changes_the_operator_and_nothing_it_need_not(
         "support.yaml",
         "autoscaling.yaml",
         "network.yaml",
+        "cache.yaml",
+        "redis/redis.yaml",
         "data-analyst/data-analyst.yaml",
         "data-analyst/postgres.yaml",
     ],

@@ -171,6 +171,32 @@ def test_a_budget_is_served_until_it_is_used_up_and_goes_on_when_it_is_raised(
     )  # a node of two cores has no room for every example at once
 
 
+def test_a_cached_answer_is_given_again_until_it_is_purged(applied: Callable[[str], Agent]):
+    redis = applied("redis/redis.yaml")
+    shop = applied("cache.yaml")
+
+    def ask() -> dict[str, Any]:
+        status, answer = run(shop, "When do you open?")
+        assert status == 200
+        return answer
+
+    def until_it_is_a_hit() -> dict[str, Any]:
+        deadline = time.monotonic() + 120
+        while (answer := ask())["cache"] != "hit":
+            assert time.monotonic() < deadline, "no answer was kept"
+        return answer
+
+    first = ask()
+    assert first["cache"] == "miss"
+    again = until_it_is_a_hit()
+    assert (again["output"], again["usage"]["total_tokens"]) == (first["output"], 0)
+    path = f"/api/v1/namespaces/{shop.namespace}/services/{shop.name}:80/proxy/v1/cache?tag=opening-hours"
+    assert json.loads(shop.kube.request("DELETE", path)) == {"purged": "tag"}
+    assert ask()["cache"] == "miss"
+    until_it_is_a_hit()
+    redis.kube.kubectl("-n", redis.namespace, "delete", "ags,deploy", shop.name, redis.name, "--ignore-not-found")
+
+
 def test_an_agent_whose_pods_follow_the_load_serves_and_its_autoscaler_acts(
     applied: Callable[[str], Agent], kube: Kube
 ):

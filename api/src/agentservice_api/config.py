@@ -19,6 +19,7 @@ from agentservice_api.spec import (
     AgentServiceSpec,
     AgentSpec,
     AuthSpec,
+    CacheScope,
     Degrade,
     ErrorsSpec,
     ModelChoice,
@@ -65,6 +66,19 @@ class BudgetConfig(Model):
     """Limits, enforcement, zone and prices where there is no AgentLedger to hold them; None in a cluster."""
 
 
+class CacheConfig(Model):
+    """`spec.cache` where it is enabled."""
+
+    redis_url: SecretSource
+    """The key that holds the URL."""
+    uid: str = ""
+    """The AgentService's, so that in a Redis that clusters share no two services are one; empty outside of a cluster."""
+    ttl_seconds: int = Field(default=3600, ge=1)
+    scope: CacheScope = CacheScope.CALLER
+    tags: tuple[str, ...] = ()
+    cacheable_tools: tuple[str, ...] = ()
+
+
 class RuntimeConfig(Model):
     """The configuration of one revision. `agent.instructions_from` is resolved: it is never set here."""
 
@@ -79,6 +93,8 @@ class RuntimeConfig(Model):
     errors: ErrorsSpec = ErrorsSpec()
     budget: BudgetConfig | None = None
     """None: nothing is metered."""
+    cache: CacheConfig | None = None
+    """None: no answer is given twice."""
 
     @property
     def models(self) -> tuple[ModelChoice, ...]:
@@ -109,12 +125,14 @@ def runtime_config(
     instructions: str | None,
     generated_token: SecretKeySelector | None,
     terms: LedgerSpec | None = None,
+    uid: str = "",
 ) -> RuntimeConfig:
     """Return the runtime's view of ``spec``.
 
     ``instructions`` is the text behind `instructionsFrom` (None when the spec does not use it); ``generated_token``
     the key of the Secret that the operator generated (None when the spec names its tokens or wants none); ``terms`` the
-    budget's terms where there is no cluster whose AgentLedger holds them (`agentservice_api.budget.terms.ledger_spec`).
+    budget's terms where there is no cluster whose AgentLedger holds them (`agentservice_api.budget.terms.ledger_spec`);
+    ``uid`` the AgentService's, where there is one.
 
     Prices and limits are left out: changing them restarts no pod.
     """
@@ -143,6 +161,7 @@ def runtime_config(
         observability=spec.observability,
         errors=spec.errors,
         budget=_budget_config(spec, terms),
+        cache=_cache_config(spec, uid),
     )
 
 
@@ -165,4 +184,18 @@ def _budget_config(spec: AgentServiceSpec, terms: LedgerSpec | None) -> BudgetCo
         degrade=degrade,
         on_ledger_unavailable=budget.on_ledger_unavailable,
         terms=terms,
+    )
+
+
+def _cache_config(spec: AgentServiceSpec, uid: str) -> CacheConfig | None:
+    cache = spec.cache
+    if not cache.enabled or spec.redis is None:
+        return None
+    return CacheConfig(
+        redis_url=spec.redis.url_from,
+        uid=uid,
+        ttl_seconds=cache.ttl_seconds,
+        scope=cache.scope,
+        tags=cache.tags,
+        cacheable_tools=cache.cacheable_tools,
     )

@@ -25,12 +25,23 @@ from agentservice_api.semantics.prompts import prompt_problems
 from agentservice_api.spec import AuthType, SecretKeySelector
 from agentservice_runtime.agent import build_agent
 from agentservice_runtime.body import input_of
+from agentservice_runtime.cache.cache import build_cache
+from agentservice_runtime.cache.endpoint import PurgeEndpoint
+from agentservice_runtime.cache.outcome import HEADER as CACHE_HEADER
 from agentservice_runtime.chat.answer import ChatTelling, ChatWording, chat_error, chat_status
 from agentservice_runtime.chat.request import ChatReader
 from agentservice_runtime.client import while_connected
 from agentservice_runtime.deps import build_deps, resolve_deps
 from agentservice_runtime.drain import Drain
-from agentservice_runtime.errors import INTERNAL, PROBLEM_MEDIA_TYPE, STOPPING, Category, ClientGone, Problem
+from agentservice_runtime.errors import (
+    INTERNAL,
+    PROBLEM_MEDIA_TYPE,
+    STOPPING,
+    Category,
+    ClientGone,
+    Problem,
+    ServiceError,
+)
 from agentservice_runtime.ledger.choice import choose_ledger
 from agentservice_runtime.ledger.interface import Ledger
 from agentservice_runtime.meter.budget import Budget, build_budget
@@ -38,12 +49,12 @@ from agentservice_runtime.openapi import openapi
 from agentservice_runtime.page import page
 from agentservice_runtime.recovery import Recovery
 from agentservice_runtime.rejected import ConfigurationRejected
-from agentservice_runtime.runlog import RUN_ID_HEADER
-from agentservice_runtime.runner import InputReader, Question, Runner
+from agentservice_runtime.runner import Answer, InputReader, Question, Runner
 from agentservice_runtime.secrets import SecretFiles
 from agentservice_runtime.service import Failed, Service, Stream
 from agentservice_runtime.stream import EventTelling
 
+RUN_ID_HEADER: Final = "X-Run-Id"
 CHAT_PATH: Final = "/v1/chat/completions"
 MODELS_PATH: Final = "/v1/models"
 _THREADS_PER_RUN: Final = 2
@@ -98,6 +109,7 @@ def create_app(
     if config.budget is not None:
         ledger = ledger or choose_ledger(config, secrets=secrets)
         budget = build_budget(config, ledger=ledger, secrets=secrets, metrics=service.metrics)
+    cache = build_cache(config, secrets=secrets, metrics=service.metrics, revision=revision)
     readiness = Readiness(config, secrets=secrets, drain=drain, budget=budget)
 
     @asynccontextmanager
@@ -106,13 +118,17 @@ def create_app(
             if budget is not None:
                 # before the user's code: what it may ask models for is metered too
                 await stack.enter_async_context(budget.in_force())
+            if cache is not None:
+                stack.push_async_callback(cache.close)
             deps = await build_deps(deps_source, stack=stack)
             threads = ThreadPoolExecutor(
                 max_workers=_THREADS_PER_RUN * config.serving.concurrency_per_pod, thread_name_prefix="tool"
             )
             # a function that never returns must not hold the process
             stack.callback(threads.shutdown, wait=False, cancel_futures=True)
-            service.start(Runner(config, built=built, deps=deps, threads=threads, budget=budget, recovery=recovery))
+            service.start(
+                Runner(config, built=built, deps=deps, threads=threads, budget=budget, recovery=recovery, cache=cache)
+            )
             readiness.is_started = True
             yield
 
@@ -123,6 +139,7 @@ def create_app(
     _add_probes(app, service=service, readiness=readiness, name=config.name)
     _add_runs(app, service=service, reader=reader)
     _add_chat(app, service=service, reader=ChatReader(config.name, reader=reader, is_text=built.is_text))
+    _add_purge(app, service=service, endpoint=PurgeEndpoint(cache))
     _add_problems(app)
     app.add_middleware(_CloseWhileDraining, drain=drain)
     return app
@@ -182,19 +199,13 @@ def _add_runs(app: FastAPI, *, service: Service, reader: InputReader) -> None:
     async def run(request: Request) -> Response:  # pyright: ignore[reportUnusedFunction]
         record, question = await service.accept(request, read)
         answer = await service.run(question, record, receive=request.receive)
-        return _json(answer.document(), headers={RUN_ID_HEADER: answer.run_id})
+        return _json(answer.document(), headers=_headers(answer))
 
     @app.post("/v1/stream")
     async def stream(request: Request) -> Response:  # pyright: ignore[reportUnusedFunction]
         record, question = await service.accept(request, read)
         telling = EventTelling(is_text=service.runner.is_text)
         return _EventStream(await service.stream(question, record, telling=telling))
-
-    @app.delete("/v1/runs/{run_id}")
-    async def cancel(request: Request, run_id: str) -> Response:  # pyright: ignore[reportUnusedFunction]
-        has_ended = await service.cancel(request, run_id)
-        status = "cancelled" if has_ended else "cancelling"
-        return _json({"run_id": run_id, "status": status}, status=200 if has_ended else 202)
 
 
 def _add_chat(app: FastAPI, *, service: Service, reader: ChatReader) -> None:
@@ -210,7 +221,7 @@ def _add_chat(app: FastAPI, *, service: Service, reader: ChatReader) -> None:
             stream = await service.stream(asked.question, record, telling=telling)
             return _EventStream(await stream.begun(receive=request.receive))
         answer = await service.run(asked.question, record, receive=request.receive)
-        return _json(wording.completion(answer), headers={RUN_ID_HEADER: answer.run_id})
+        return _json(wording.completion(answer), headers=_headers(answer))
 
     @app.get(MODELS_PATH)
     async def models(request: Request) -> Response:  # pyright: ignore[reportUnusedFunction]
@@ -225,7 +236,18 @@ def _add_chat(app: FastAPI, *, service: Service, reader: ChatReader) -> None:
         return _json(model)
 
 
+def _add_purge(app: FastAPI, *, service: Service, endpoint: PurgeEndpoint) -> None:
+    @app.delete("/v1/cache")
+    async def purge(request: Request) -> Response:  # pyright: ignore[reportUnusedFunction]
+        caller = service.authorize(request)
+        return _json(await endpoint.purge(request.query_params, caller=caller))
+
+
 def _add_problems(app: FastAPI) -> None:
+    @app.exception_handler(ServiceError)
+    async def refused(request: Request, error: ServiceError) -> Response:  # pyright: ignore[reportUnusedFunction]
+        return _problem(error.problem, request)
+
     @app.exception_handler(Failed)
     async def failed(request: Request, error: Failed) -> Response:  # pyright: ignore[reportUnusedFunction]
         return _problem(error.problem, request)
@@ -258,6 +280,14 @@ class _EventStream(StreamingResponse):
         headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no", RUN_ID_HEADER: stream.run_id}
         super().__init__(stream.chunks(), media_type="text/event-stream", headers=headers)
         self._stream = stream
+        self._has_head = False
+
+    async def stream_response(self, send: Any) -> None:
+        cache = await self._stream.cache()
+        if cache is not None:
+            self.headers[CACHE_HEADER] = cache.upper()
+        self._has_head = True
+        await super().stream_response(send)
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         try:
@@ -266,7 +296,11 @@ class _EventStream(StreamingResponse):
             pass
         except asyncio.CancelledError:
             # the server does so once, when the time to stop is up; it waits a moment for what is said here
-            last = self._stream.error(STOPPING.with_run(self._stream.run_id))
+            problem = STOPPING.with_run(self._stream.run_id)
+            if not self._has_head:
+                await _problem(problem, Request(scope))(scope, receive, send)
+                return
+            last = self._stream.error(problem)
             await send({"type": "http.response.body", "body": last, "more_body": False})
         finally:
             await self._stream.events.aclose()
@@ -292,10 +326,17 @@ def _secrets_of(config: RuntimeConfig) -> list[SecretKeySelector]:
     found = [model.api_key.secret_key_ref for model in config.models if model.api_key]
     if config.budget is not None and config.budget.redis_url is not None:
         found.append(config.budget.redis_url.secret_key_ref)
+    if config.cache is not None:
+        found.append(config.cache.redis_url.secret_key_ref)
     if config.auth.type is AuthType.BEARER_TOKEN:
         found += [token.value_from.secret_key_ref for token in config.auth.tokens]
     found += [h.value_from.secret_key_ref for server in config.agent.mcp_servers for h in server.headers]
     return list(dict.fromkeys(found))
+
+
+def _headers(answer: Answer) -> dict[str, str]:
+    cache = {} if answer.cache is None else {CACHE_HEADER: answer.cache.upper()}
+    return {RUN_ID_HEADER: answer.run_id, **cache}
 
 
 def _json(content: dict[str, Any], *, status: int = 200, headers: dict[str, str] | None = None) -> Response:

@@ -51,6 +51,17 @@ class Authenticator:
         user = _printable(headers.get(header.lower(), "")) if header else ""
         return f"{name}/{user}" if user else name
 
+    def end_user(self, headers: Mapping[str, str], *, caller: str | None) -> str | None:
+        """Return what tells who asks from everybody else; None when that is not known.
+
+        ``caller`` is what `caller` returned. The header is taken as it came: the name in logs may be that of several.
+        """
+        name = self._spec.caller_header
+        if caller is None or name is None:
+            return caller
+        user = headers.get(name.lower(), "").strip()
+        return f"{caller.partition('/')[0]}/{user}" if user else None
+
 
 def _bearer(header: str | None) -> str | None:
     scheme, _, token = (header or "").partition(" ")

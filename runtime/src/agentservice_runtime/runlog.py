@@ -10,14 +10,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from pydantic_ai import CancellationToken, RunUsage
+from pydantic_ai import RunUsage
 
+from agentservice_runtime.cache.outcome import Note
 from agentservice_runtime.errors import Category, ClientGone, Problem
 from agentservice_runtime.logs import FIELDS, LOGGER, error_types, frames
 from agentservice_runtime.meter.account import Account
 from agentservice_runtime.metrics import CANCELLED, SUCCESS, Metrics
 
-RUN_ID_HEADER: Final = "X-Run-Id"
 _TRACEPARENT: Final = re.compile(r"^[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}$")
 _NO_TRACE: Final = "0" * 32
 
@@ -43,12 +43,15 @@ class RunRecord:
     trace_id: str
     began: float
     caller: str | None = None
+    end_user: str | None = None
+    """Tells who asks from everybody else; None when that is not known."""
+    wants_fresh: bool = False
+    """Whether who asks wants no cached answer."""
     usage: RunUsage = field(default_factory=RunUsage)
     account: Account = field(default_factory=Account)
     """What a budget's meter has charged it."""
-    cancellation: CancellationToken = field(default_factory=CancellationToken)
-    """Cancels it from outside."""
-    has_answered: bool = False
+    cache: Note | None = None
+    """What the cache did for it; None where there is no cache."""
     is_run: bool = False
     """False until a slot is held: a request that is refused before is no run."""
 
@@ -83,14 +86,13 @@ class RunLog:
 
     def succeeded(self, record: RunRecord, *, model: str, cost_usd: str | None) -> None:
         """Write the line of a run that has answered."""
-        record.has_answered = True
         self._finish(record, status=SUCCESS, model=model, cost_usd=cost_usd, level=logging.INFO, extra={})
 
     def failed(
         self, record: RunRecord, error: BaseException, problem: Problem, *, model: str, cost_usd: str | None
     ) -> None:
         """Write the line of a request that was refused or has failed."""
-        if isinstance(error, ClientGone) or problem.category is Category.CANCELLED:
+        if isinstance(error, ClientGone):
             self._finish(record, status=CANCELLED, model=model, cost_usd=cost_usd, level=logging.INFO, extra={})
             return
         extra: dict[str, Any] = {"status": problem.status}
@@ -133,6 +135,7 @@ class RunLog:
                     "cost_usd": cost_usd if record.is_run else None,
                     "category": status,
                     "duration_seconds": round(seconds, 3),
+                    **({"cache": record.cache.outcome} if record.cache is not None and record.cache.outcome else {}),
                     **extra,
                 }
             },

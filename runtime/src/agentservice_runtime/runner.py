@@ -17,6 +17,7 @@ from pydantic_ai.messages import ModelMessage
 
 from agentservice_api import RuntimeConfig
 from agentservice_runtime.agent import BuiltAgent
+from agentservice_runtime.cache.cache import Cache
 from agentservice_runtime.errors import Category, FieldError, Problem, ServiceError
 from agentservice_runtime.guard import OutputCap, guard, usage_limits
 from agentservice_runtime.meter.budget import Budget
@@ -106,10 +107,12 @@ class Answer:
     model: str
     is_cut_off: bool = False
     """Whether the model stopped at its cap of output tokens."""
+    cache: str | None = None
+    """hit, miss or bypass; None where there is no cache."""
 
     def document(self) -> dict[str, Any]:
         """Return the JSON members."""
-        return {
+        document = {
             "run_id": self.run_id,
             "output": self.output,
             "usage": {
@@ -121,6 +124,7 @@ class Answer:
             "cost_usd": self.cost_usd,
             "model": self.model,
         }
+        return document if self.cache is None else {**document, "cache": self.cache}
 
 
 class Runner:
@@ -135,11 +139,13 @@ class Runner:
         threads: ThreadPoolExecutor,
         budget: Budget | None = None,
         recovery: Recovery | None = None,
+        cache: Cache | None = None,
     ) -> None:
         """``threads`` run the user's plain functions: a run that is stopped does not wait for them there."""
         self._built = built
         self._budget = budget
         self._recovery = recovery
+        self._cache = cache
         self._meter = None if budget is None else budget.meter
         self._deps = deps
         self._threads = threads
@@ -178,6 +184,7 @@ class Runner:
             cost_usd=self.cost(record),
             model=record.account.served_by or self.model_name,
             is_cut_off=result.response.finish_reason == "length",
+            cache=told_of(record),
         )
 
     def cost(self, record: RunRecord) -> str | None:
@@ -187,7 +194,7 @@ class Runner:
         """
         if self._meter is not None:
             return record.account.cost_usd
-        if self.model_name == TEST:
+        if self.model_name == TEST or (record.cache is not None and record.cache.is_hit and not record.usage.requests):
             return "0"
         cost = record.usage.cost
         return None if cost is None else decimal_string(cost)
@@ -207,11 +214,13 @@ class Runner:
         if question.history:
             # what a client sends holds no system prompt of an agent that has one
             capabilities.append(ReinjectSystemPrompt())
+        cached = None if self._cache is None else self._cache.for_run(record, seconds=seconds)
+        if cached is not None:
+            capabilities.append(cached)
         return {
             "run_id": record.run_id,
             "message_history": list(question.history) or None,
             "usage": record.usage,
-            "cancellation_token": record.cancellation,
             "deps": self._deps,
             "model": built.model,
             "model_settings": built.settings,
@@ -222,6 +231,12 @@ class Runner:
             "spec": built.run_spec,
             "infer_name": False,
         }
+
+
+def told_of(record: RunRecord) -> str | None:
+    """Return what callers are told of the cache: hit, miss or bypass; None where there is none, or nothing to tell yet."""
+    outcome = None if record.cache is None else record.cache.outcome
+    return None if outcome is None else outcome.told
 
 
 def decimal_string(value: Decimal) -> str:

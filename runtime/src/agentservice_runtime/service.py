@@ -4,31 +4,34 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, replace
-from typing import Any, TypeVar, cast
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field, replace
+from typing import Any, Final, TypeVar, cast
 
-from pydantic_ai import RunCancelled
 from pydantic_ai.run import AgentRunResultEvent
 from starlette.requests import Request
 
 from agentservice_api import RuntimeConfig
-from agentservice_runtime.active import ActiveRuns, chosen_id
 from agentservice_runtime.admission import Admission
 from agentservice_runtime.auth import Authenticator
 from agentservice_runtime.body import read_body
+from agentservice_runtime.cache.outcome import Note
 from agentservice_runtime.client import Receive, while_connected
 from agentservice_runtime.drain import Drain
-from agentservice_runtime.errors import CANCELLED, Category, ClientGone, Problem, classify, is_cut_off
+from agentservice_runtime.errors import Category, ClientGone, Problem, classify, is_cut_off
 from agentservice_runtime.meter.refusals import SQUEEZED
 from agentservice_runtime.metrics import Metrics
-from agentservice_runtime.model_failures import innermost
-from agentservice_runtime.runlog import RUN_ID_HEADER, RunLog, RunRecord, new_run_id, trace_id
-from agentservice_runtime.runner import Answer, Question, Runner
+from agentservice_runtime.opened import Opened
+from agentservice_runtime.runlog import RunLog, RunRecord, new_run_id, trace_id
+from agentservice_runtime.runner import Answer, Question, Runner, told_of
 from agentservice_runtime.secrets import SecretFiles
 from agentservice_runtime.stream import Telling, with_keepalive
 
 T = TypeVar("T")
+
+_HEAD_SECONDS: Final = 10.0
+"""A run that waits for an equal one for longer begins its answer without a word about the cache."""
+_WANTS_FRESH: Final = frozenset({"no-cache", "no-store"})
 
 
 class Failed(Exception):  # noqa: N818
@@ -44,7 +47,8 @@ class Stream:
     """A run that may begin: its events as bytes. The slot is held until ``events`` is closed."""
 
     run_id: str
-    events: AsyncGenerator[bytes]
+    events: Opened
+    record: RunRecord = field(repr=False)
     error: Callable[[Problem], bytes]
     """How the stream says that it is cut off."""
     first: bytes = b""
@@ -67,6 +71,12 @@ class Stream:
         async for chunk in self.events:
             yield chunk
 
+    async def cache(self) -> str | None:
+        """Begin the run and return what the answer's head says of the cache: hit, miss or bypass, or None for nothing."""
+        if self.record.cache is not None and not self.first:
+            await self.events.until(self.record.cache.decided, seconds=_HEAD_SECONDS)
+        return told_of(self.record)
+
 
 class Service:
     """One agent's service. `start` gives it the deps that its runs need."""
@@ -85,7 +95,6 @@ class Service:
         self._auth = Authenticator(config.auth, secrets=secrets)
         self._admission = Admission(limit=config.serving.concurrency_per_pod)
         self._max_body_bytes = config.agent.limits.max_body_bytes
-        self._active = ActiveRuns()
         self._log = RunLog(
             agent_name=config.name,
             revision=revision,
@@ -96,6 +105,7 @@ class Service:
         self._messages = config.errors.messages.model_dump(exclude_none=True)
         self._runner: Runner | None = None
         self._model_name = config.model.name
+        self._has_cache = config.cache is not None
 
     def start(self, runner: Runner) -> None:
         """Serve runs from now on."""
@@ -109,20 +119,11 @@ class Service:
             raise RuntimeError("the service is not started")
         return self._runner
 
-    def authorize(self, request: Request) -> None:
-        """Let a request pass that asks for no run. Raises Failed."""
+    def authorize(self, request: Request) -> str | None:
+        """Let a request pass that asks for no run, and return the caller. Raises Failed."""
         record = self._begin(request)
         try:
-            record.caller = self._auth.caller(request.headers)
-        except Exception as error:
-            raise self._failed(record, error) from error
-
-    async def cancel(self, request: Request, run_id: str) -> bool:
-        """Cancel a run of the same caller and return whether it has ended. Raises Failed."""
-        record = self._begin(request)
-        try:
-            record.caller = self._auth.caller(request.headers)
-            return await self._active.cancel(chosen_id(run_id), caller=record.caller)
+            return self._auth.caller(request.headers)
         except Exception as error:
             raise self._failed(record, error) from error
 
@@ -131,8 +132,7 @@ class Service:
         record = self._begin(request)
         try:
             record.caller = self._auth.caller(request.headers)
-            if chosen := request.headers.get(RUN_ID_HEADER):
-                record.run_id = chosen_id(chosen)
+            record.end_user = self._auth.end_user(request.headers, caller=record.caller)
             return record, read(await read_body(request, max_bytes=self._max_body_bytes))
         except BaseException as error:
             raise self._failed(record, error) from error
@@ -140,28 +140,30 @@ class Service:
     async def run(self, question: Question, record: RunRecord, *, receive: Receive) -> Answer:
         """Run to the end. Raises Failed."""
         try:
-            async with self._place(record):
+            async with self._admission.slot():
+                self._log.started(record)
                 answer = await while_connected(self.runner.run(question, record), receive=receive)
-                self._log.succeeded(record, model=answer.model, cost_usd=answer.cost_usd)
         except BaseException as error:
             raise self._failed(record, error) from error
+        self._log.succeeded(record, model=answer.model, cost_usd=answer.cost_usd)
         return answer
 
     async def stream(self, question: Question, record: RunRecord, *, telling: Telling) -> Stream:
         """Return a run in the words of ``telling``, once it may begin. Raises Failed."""
-        place = AsyncExitStack()
+        stack = AsyncExitStack()
         try:
-            await place.enter_async_context(self._place(record))
+            await stack.enter_async_context(self._admission.slot())
         except BaseException as error:
             raise self._failed(record, error) from error
-        events = self._events(question, record, telling=telling, place=place)
-        return Stream(run_id=record.run_id, events=events, error=telling.error)
+        self._log.started(record)
+        events = Opened(self._events(question, record, telling=telling, slot=stack))
+        return Stream(run_id=record.run_id, events=events, error=telling.error, record=record)
 
     async def _events(
-        self, question: Question, record: RunRecord, *, telling: Telling, place: AsyncExitStack
+        self, question: Question, record: RunRecord, *, telling: Telling, slot: AsyncExitStack
     ) -> AsyncGenerator[bytes]:
         has_begun = not telling.has_status
-        async with place:
+        async with slot:
             stream = with_keepalive(self._run_events(question, record, telling))
             try:
                 async for chunk in stream:
@@ -196,16 +198,13 @@ class Service:
                 raise self._failed(record, error if self._drain.is_draining else ClientGone()) from error
             raise
 
-    @asynccontextmanager
-    async def _place(self, record: RunRecord) -> AsyncGenerator[None]:
-        """Hold what a run needs to be one: its id, by which it can be cancelled, and a slot."""
-        with self._active.entered(record):
-            async with self._admission.slot():
-                self._log.started(record)
-                yield
-
     def _begin(self, request: Request) -> RunRecord:
-        return self._log.begin(run_id=new_run_id(), trace_id=trace_id(request.headers.get("traceparent")))
+        record = self._log.begin(run_id=new_run_id(), trace_id=trace_id(request.headers.get("traceparent")))
+        if self._has_cache:
+            record.cache = Note()
+            asked = {word.strip().lower() for word in request.headers.get("cache-control", "").split(",")}
+            record.wants_fresh = bool(asked & _WANTS_FRESH)
+        return record
 
     def _worded(self, problem: Problem, record: RunRecord) -> Problem:
         """Return the problem in the words of the specification, if it has any for it.
@@ -219,10 +218,7 @@ class Service:
 
     def _failed(self, record: RunRecord, error: BaseException) -> Failed:
         account = record.account
-        if record.cancellation.cancelled and isinstance(innermost(error), RunCancelled):
-            problem = CANCELLED
-        else:
-            problem = SQUEEZED if account.is_squeezed and is_cut_off(error) else classify(error)
+        problem = SQUEEZED if account.is_squeezed and is_cut_off(error) else classify(error)
         problem = self._worded(problem, record).with_run(record.run_id)
         cost = self._runner.cost(record) if self._runner else None
         model = account.served_by or self._model_name

@@ -228,3 +228,26 @@ def test_an_input_from_a_file_and_a_broken_one(tmp_path: Path) -> None:
         conversation.question_of("Hi", "{}")
     with pytest.raises(CliError, match=r"cannot read .*nowhere"):
         conversation.question_of(None, "@nowhere")
+
+
+def test_a_purge_says_what_and_who_asks() -> None:
+    from agentservice_cli.ask.purging import purge
+
+    exchange = answering_plainly(b'{"purged": "prefix"}')
+    purge(exchange, tag=None, prefix="Order 7 & 8", token="t0k")
+    assert exchange.seen == ("/v1/cache?prefix=Order+7+%26+8", {"User-Agent": "agentservice-cli", "Authorization": "Bearer t0k"})  # fmt: skip
+    purge(exchange, tag=None, prefix=None, token=None)
+    assert exchange.seen == ("/v1/cache", {"User-Agent": "agentservice-cli"})
+    content = {**PROBLEM, "detail": "no answer has this tag"}
+    refused = answering_plainly(json.dumps(content).encode(), status=422, kind="application/problem+json")
+    with pytest.raises(CliError, match="no answer has this tag"):
+        purge(refused, tag="x", prefix=None, token=None)
+
+
+def answering_plainly(body: bytes, *, status: int = 200, kind: str = "application/json") -> Any:
+    def exchange(path: str, sent: bytes, headers: Mapping[str, str]) -> Answer:
+        assert sent == b""
+        exchange.seen = (path, dict(headers))  # type: ignore[attr-defined]
+        return Answer(status, kind, iter([body]))
+
+    return exchange

@@ -9,7 +9,7 @@ from agentservice_cli import commands
 from agentservice_cli.exits import ExitCode
 from agentservice_cli.main import run
 
-COMMANDS = ("init", "run", "ask", "render", "plan", "status", "rollback", "doctor", "version")
+COMMANDS = ("init", "run", "ask", "render", "plan", "status", "rollback", "cache", "doctor", "version")
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -37,6 +37,12 @@ def test_help_loads_nothing_that_is_slow_to_import() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("what", [[], ["--all", "--tag", "x"], ["--tag", "x", "--prefix", "y"]])
+def test_a_purge_must_say_exactly_what(what: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["cache", "purge", "hello", *what]) == ExitCode.USAGE
+    assert "give one of --tag TAG, --prefix TEXT and --all" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("arguments", [["stauts"], ["run"], ["ask", "--input"], ["run", "-f", "x", "--port", "0"]])

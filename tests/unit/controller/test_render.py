@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from agentservice_api import RuntimeConfig, names
 from agentservice_operator.render import ApiServerAddresses, Platform, Rendered, render
 
-from .builders import PLATFORM, agent_service, child, rendered
+from .builders import PLATFORM, UID, agent_service, child, rendered
 
 
 def test_the_same_specification_gives_the_same_bytes() -> None:
@@ -229,3 +229,15 @@ def test_where_the_api_server_is_matters_to_a_policy_of_an_agent_with_a_budget_a
 def test_the_network_is_no_part_of_a_revision() -> None:
     network = {"ingress": {"host": "a.example.com"}, "httpRoute": {"parentRefs": [{"name": "edge"}]}, "policy": {}}
     assert rendered(network=network).revision == rendered().revision
+
+
+def test_the_cache_gets_its_redis_as_a_file_and_the_uid_that_tells_it_from_its_namesakes() -> None:
+    redis = {"urlFrom": {"secretKeyRef": {"name": "redis", "key": "url"}}}
+    result = rendered(cache={"enabled": True, "tags": ["catalog"]}, redis=redis)
+    config = json.loads(child(result, "ConfigMap")["data"]["config.json"])
+    assert config["cache"] == {"redisUrl": redis["urlFrom"], "uid": UID, "tags": ["catalog"]}
+    volumes = child(result, "Deployment")["spec"]["template"]["spec"]["volumes"]
+    (sources,) = [v["projected"]["sources"] for v in volumes if v["name"] == "secrets"]
+    assert [s["secret"]["items"][0]["path"] for s in sources] == ["redis/url"]
+    off = rendered(cache={"enabled": False, "tags": ["catalog"]}, redis=redis)
+    assert off.revision == rendered(redis=redis).revision

@@ -11,6 +11,7 @@ from agentservice_api.spec.budget import (
     OnLedgerUnavailable,
     WindowBudget,
 )
+from agentservice_api.spec.cache import CacheScope, CacheSpec
 from agentservice_api.spec.errors import ErrorMessages, ErrorsSpec
 from agentservice_api.spec.model import Fallback, ModelChoice, ModelSettings, ModelSpec, Pricing, Retry
 from agentservice_api.spec.network import (
@@ -51,6 +52,8 @@ __all__ = [
     "AutoscalingProvider",
     "AutoscalingSpec",
     "BudgetSpec",
+    "CacheScope",
+    "CacheSpec",
     "Capability",
     "ConfigMapKeySelector",
     "Degrade",

@@ -12,6 +12,7 @@ from agentservice_api.spec.agent import AgentSpec
 from agentservice_api.spec.auth import AuthSpec
 from agentservice_api.spec.autoscaling import AutoscalingSpec
 from agentservice_api.spec.budget import BudgetSpec, LedgerChoice
+from agentservice_api.spec.cache import CacheSpec
 from agentservice_api.spec.errors import ErrorsSpec
 from agentservice_api.spec.model import ModelChoice, ModelSpec
 from agentservice_api.spec.network import NetworkSpec
@@ -44,6 +45,11 @@ class AgentServiceSpec(Model):
             message="budget.ledger.type Redis needs spec.redis: set redis.urlFrom, or leave the type out",
             field_path=".budget.ledger.type",
         ),
+        Rule(
+            rule="has(self.redis) || !has(self.cache) || !has(self.cache.enabled) || !self.cache.enabled",
+            message="cache.enabled needs spec.redis: set redis.urlFrom, or remove the cache",
+            field_path=".cache.enabled",
+        ),
     )
 
     agent: AgentSpec = Field(description="What the agent does. A change here is a new revision.")
@@ -58,8 +64,9 @@ class AgentServiceSpec(Model):
         default=None, description="The number of pods follows the load. Absent: `replicas` says it."
     )
     redis: RedisSpec | None = Field(
-        default=None, description="A Redis for the budget's ledger. Absent: none is needed."
+        default=None, description="A Redis for the budget's ledger and the cache. Absent: none is needed."
     )
+    cache: CacheSpec = Field(default=CacheSpec(), description="Answers that are given again. Default: none.")
     errors: ErrorsSpec = Field(default=ErrorsSpec(), description="What callers read when a run fails.")
     auth: AuthSpec = Field(default=AuthSpec(), description="Who may call the agent.")
     runtime: RuntimeSpec = Field(default=RuntimeSpec(), description="The pods that run the agent.")

@@ -24,17 +24,17 @@ class Answer:
 
 
 Exchange = Callable[[str, bytes, Mapping[str, str]], Answer]
-"""POST a body to a path (which begins with /) with these headers. Raises CliError when nobody answers."""
+"""Send a body to a path (which begins with /) with these headers. Raises CliError when nobody answers."""
 
 
-def to_url(url: str, *, timeout: float) -> Exchange:
+def to_url(url: str, *, timeout: float, method: str = "POST") -> Exchange:
     """Return the exchange with the agent at `url`; proxies are those of the environment, never for this machine.
 
     `timeout` in seconds is the longest silence.
     """
 
     def exchange(path: str, body: bytes, headers: Mapping[str, str]) -> Answer:
-        request = urllib.request.Request(url.rstrip("/") + path, data=body, headers=dict(headers), method="POST")  # noqa: S310  the scheme is checked where the target is decided
+        request = urllib.request.Request(url.rstrip("/") + path, data=body, headers=dict(headers), method=method)  # noqa: S310  the scheme is checked where the target is decided
         proxies: dict[str, str] | None = {} if is_this_machine(url) else None
         opener = urllib.request.build_opener(urllib.request.ProxyHandler(proxies))
         try:

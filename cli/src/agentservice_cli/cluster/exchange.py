@@ -38,7 +38,9 @@ class Reached:
     token: str | None = field(repr=False)
 
 
-def reach(cluster: Cluster, *, namespace: str, name: str, token: str | None, timeout: float) -> Reached:
+def reach(
+    cluster: Cluster, *, namespace: str, name: str, token: str | None, timeout: float, method: str = "POST"
+) -> Reached:
     """Return how to ask the AgentService. Raises CliError when it is not there or no pod serves."""
     live = agent_service(cluster, namespace=namespace, name=name)
     needs_token = text(live, "spec", "auth", "type") == "BearerToken"
@@ -49,7 +51,9 @@ def reach(cluster: Cluster, *, namespace: str, name: str, token: str | None, tim
 
     def exchange(path: str, body: bytes, headers: Mapping[str, str]) -> Answer:
         try:
-            return _to_pod(cluster, namespace, pod, path=path, body=body, headers=headers, timeout=timeout, who=who)
+            return _to_pod(
+                cluster, namespace, pod, method, path=path, body=body, headers=headers, timeout=timeout, who=who
+            )
         except _NoForward as error:
             if needs_token or "Authorization" in headers:
                 raise CliError(
@@ -57,7 +61,7 @@ def reach(cluster: Cluster, *, namespace: str, name: str, token: str | None, tim
                     mend="ask for get and create on pods/portforward; the API server's proxy cannot carry the agent's token",
                 ) from None
             note(f"no port-forward ({error}); asking through the API server's proxy")
-            return _to_service(cluster, namespace, name, path=path, body=body, headers=headers, timeout=timeout)
+            return _to_service(cluster, namespace, name, method, path=path, body=body, headers=headers, timeout=timeout)
 
     return Reached(exchange, token)
 
@@ -70,6 +74,7 @@ def _to_pod(
     cluster: Cluster,
     namespace: str,
     pod: str,
+    method: str,
     *,
     path: str,
     body: bytes,
@@ -88,7 +93,7 @@ def _to_pod(
     connection.sock = cast("socket.socket", forward.socket(_PORT))
     connection.sock.settimeout(timeout)
     try:
-        connection.request("POST", path, body=body, headers=dict(headers))
+        connection.request(method, path, body=body, headers=dict(headers))
         response = connection.getresponse()
     except (OSError, http.client.HTTPException) as error:
         raise _NoForward(str(forward.error(_PORT) or error)) from None
@@ -99,6 +104,7 @@ def _to_service(
     cluster: Cluster,
     namespace: str,
     name: str,
+    method: str,
     *,
     path: str,
     body: bytes,
@@ -106,7 +112,7 @@ def _to_service(
     timeout: float,
 ) -> Answer:
     proxy = f"/api/v1/namespaces/{namespace}/services/{name}:http/proxy{path}"
-    response = cluster.open("POST", proxy, content=body, headers=headers, timeout=timeout)
+    response = cluster.open(method, proxy, content=body, headers=headers, timeout=timeout)
     return Answer(response.status, response.headers.get("Content-Type", ""), body_of(response))
 
 

@@ -16,7 +16,7 @@ from pydantic import BaseModel
 from agentservice_api import AgentService, RuntimeConfig, names, runtime_config
 from agentservice_api.budget.terms import ledger_spec
 from agentservice_api.schema import Model
-from agentservice_api.spec import AuthType, LogFormat, SecretKeySelector
+from agentservice_api.spec import AuthType, CacheScope, LogFormat, SecretKeySelector
 from agentservice_cli.exits import CliError
 from agentservice_cli.local.environment import environment
 from agentservice_cli.local.sources import Missing, SourceKind, Sources, missing_error
@@ -82,7 +82,8 @@ def local_agent(resource: AgentService, sources: Sources, *, token: str | None =
         if content is None and reference == generated:
             content = (token or secrets.token_urlsafe(32)).encode()
         if content is None:
-            missing.append(Missing(SourceKind.SECRET, reference.name, reference.key, f"spec.{user}"))
+            field = "redis.urlFrom" if user.endswith(".redisUrl") else user
+            missing.append(Missing(SourceKind.SECRET, reference.name, reference.key, f"spec.{field}"))
         else:
             files[(reference.name, reference.key)] = content
     env = environment(resource, sources)
@@ -126,6 +127,9 @@ def _notes(resource: AgentService) -> Iterator[str]:
     if resource.spec.budget is not None:
         kept = "the Redis of spec.redis" if resource.spec.redis is not None else "a file of this user"
         yield f"spec.budget holds here too, in {kept}; the cluster's accounts are not touched"
+    cache = resource.spec.cache
+    if cache.enabled and cache.scope is CacheScope.CALLER and resource.spec.auth.type is AuthType.NONE:
+        yield "spec.cache keeps nothing: without auth no caller is known; set scope: Shared or auth.type: BearerToken"
     if resource.spec.suspend:
         yield "spec.suspend is true: in a cluster no pods would run; here the agent runs"
 

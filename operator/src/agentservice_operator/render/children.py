@@ -58,6 +58,7 @@ def render(resource: AgentService, *, platform: Platform, instructions: str | No
         spec=spec,
         instructions=instructions,
         generated_token=SecretKeySelector(name=generated, key=names.GENERATED_TOKEN_KEY) if generated else None,
+        uid=metadata.uid,
     )
     config_map = render_config_map(owner, config)
     deployment, revision = render_deployment(

@@ -97,6 +97,8 @@ def secret_references(config: RuntimeConfig) -> Iterator[SecretKeySelector]:
     found.update(_name_and_key(model.api_key.secret_key_ref) for model in config.models if model.api_key is not None)
     if config.budget is not None and config.budget.redis_url is not None:
         found.add(_name_and_key(config.budget.redis_url.secret_key_ref))
+    if config.cache is not None:
+        found.add(_name_and_key(config.cache.redis_url.secret_key_ref))
     for token in config.auth.tokens:
         found.add(_name_and_key(token.value_from.secret_key_ref))
     for server in config.agent.mcp_servers:

@@ -1,0 +1,111 @@
+"""Decides in which words callers, logs and metrics hear what the cache did for a run."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Final
+
+from prometheus_client import CollectorRegistry, Counter
+
+HEADER: Final = "X-Cache"
+
+
+class Outcome(StrEnum):
+    """What the cache did for a run."""
+
+    HIT = "hit"
+    """The answer was kept."""
+    SHARED = "shared"
+    """The answer was being made for an equal run, which this one waited for."""
+    MISS = "miss"
+    """The model was asked."""
+    BYPASS = "bypass"
+    """The cache was not asked: nobody knows who the caller is, or the caller did not want it."""
+    UNAVAILABLE = "unavailable"
+    """Redis could not be asked, so the model was."""
+
+    @property
+    def told(self) -> str:
+        """The word for callers: hit, miss or bypass."""
+        match self:
+            case Outcome.HIT | Outcome.SHARED:
+                return "hit"
+            case Outcome.MISS | Outcome.UNAVAILABLE:
+                return "miss"
+            case Outcome.BYPASS:
+                return "bypass"
+
+
+class NotKept(StrEnum):
+    """Why the answer of a run that ended well is not kept."""
+
+    TOOL = "tool"
+    """A tool was called that spec.cache.cacheableTools does not name."""
+    CUT = "cut"
+    """The answer is not whole: cut at a limit, or filtered."""
+    OTHER_MODEL = "other_model"
+    """A fallback answered in place of the model that the key names."""
+    TOO_LARGE = "too_large"
+    NO_ANSWER = "no_answer"
+    """The run ended with something else than an answer, for instance with a tool call to approve."""
+
+
+@dataclass(kw_only=True)
+class Note:
+    """What is known of one run."""
+
+    outcome: Outcome | None = None
+    """None: not yet decided."""
+    decided: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def decide(self, outcome: Outcome) -> None:
+        """Say it, once."""
+        self.outcome = outcome
+        self.decided.set()
+
+    @property
+    def is_hit(self) -> bool:
+        """Whether the answer was made by another run."""
+        return self.outcome in (Outcome.HIT, Outcome.SHARED)
+
+
+class CacheMetrics:
+    """The series of the cache."""
+
+    def __init__(self, registry: CollectorRegistry, *, agent_name: str) -> None:
+        self._agent = agent_name
+        self._requests = Counter(
+            "agentservice_cache_requests",
+            "Runs by what the cache did: hit, shared (waited for an equal run), miss, bypass, unavailable (no Redis).",
+            ("agent_name", "outcome"),
+            registry=registry,
+        )
+        self._not_kept = Counter(
+            "agentservice_cache_not_kept",
+            "Answers that were not kept: tool, cut, other_model, too_large, no_answer.",
+            ("agent_name", "reason"),
+            registry=registry,
+        )
+        self._saved = Counter(
+            "agentservice_cache_saved_tokens",
+            "Tokens that the runs behind cached answers had used, once for each time that an answer was given again.",
+            ("agent_name",),
+            registry=registry,
+        )
+        for outcome in Outcome:
+            self._requests.labels(agent_name, outcome)
+        self._saved.labels(agent_name)
+
+    def counted(self, outcome: Outcome) -> None:
+        """Count a run."""
+        self._requests.labels(self._agent, outcome).inc()
+
+    def not_kept(self, reason: NotKept) -> None:
+        """Count an answer that is not kept."""
+        self._not_kept.labels(self._agent, reason).inc()
+
+    def saved(self, tokens: int) -> None:
+        """Count what a hit has saved."""
+        self._saved.labels(self._agent).inc(tokens)
