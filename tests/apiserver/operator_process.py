@@ -156,7 +156,7 @@ class OperatorProcess:
         assert self._process is not None
         return self._process.pid
 
-    def start(self, *, lead: bool = True, seconds: float = 60) -> OperatorProcess:
+    def start(self, *, lead: bool = True, seconds: float = 150) -> OperatorProcess:
         """Start it and wait until it leads and has read everything (``lead``), or until it stands by."""
         (self.port,) = free_ports(1)
         self.directory.mkdir(parents=True, exist_ok=True)

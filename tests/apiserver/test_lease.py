@@ -79,7 +79,7 @@ async def test_a_leader_cut_off_from_the_api_server_ends_within_its_deadline(
         try:
             with pytest.raises(LeadershipLost):
                 await asyncio.wait_for(elector.hold(), 10)
-            assert time.monotonic() - began < SHORT.duration + 1
+            assert time.monotonic() - began < SHORT.duration + 5
         finally:
             control_plane.start_program("kube-apiserver")
             await asyncio.to_thread(control_plane.wait_ready)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from typing import Any
 
 import pytest
@@ -175,12 +176,19 @@ def test_an_agent_deleted_and_made_again_at_once_ends_with_children_of_its_own(
     assert made_again()
 
 
+def the_garbage_collector_is_up_to_date(at: Workbench) -> None:
+    nobody = {"apiVersion": "v1", "kind": "ConfigMap", "name": "nobody", "uid": str(uuid.uuid4())}
+    at.create("ConfigMap", {"metadata": {"name": "nobodys", "ownerReferences": [nobody]}})
+    eventually("what has no owner is gone", lambda: at.find("ConfigMap", "nobodys") is None, seconds=120)
+
+
 def test_orphans_of_a_deleted_namesake_are_taken_only_when_asked(
     operator: OperatorProcess, at: Workbench, audit: Audit
 ):
     at.agent()
     at.serves()
     before = {kind: at.list(kind, of="agent")[0]["metadata"]["uid"] for kind in CHILDREN}
+    the_garbage_collector_is_up_to_date(at)  # it deletes what it has not heard of in time to orphan it
     at.delete("AgentService", "agent", propagation="Orphan")
     eventually("the name is free", lambda: at.find("AgentService", "agent") is None)
     at.quiet(audit)

@@ -44,7 +44,7 @@ def test_prices_follow_the_book_and_the_last_good_ones_stay(
     make_operator: Callable[..., OperatorProcess], system: Workbench, at: Workbench
 ):
     operator = make_operator(PRICE_BOOK="prices").start()
-    assert "there is no ConfigMap prices" in operator.log
+    eventually("its absence is told", lambda: "there is no ConfigMap prices" in operator.log)
     at.agent(budget=BUDGET, model={"name": MODEL})
     at.serves()
     assert prices(at) == []
@@ -56,7 +56,7 @@ def test_prices_follow_the_book_and_the_last_good_ones_stay(
         return [event for event in system.list("Event") if event["reason"] == "PriceBookRefused"]
 
     eventually("the broken book is told", told)
-    assert "prices.yaml is not YAML" in operator.log
+    eventually("its fault is told", lambda: "prices.yaml is not YAML" in operator.log)
     assert prices(at) == ["1.5"]
     assert operator.stop() == 0
     operator.start()

@@ -166,7 +166,7 @@ def test_a_run_whose_client_hangs_up_is_stopped_and_settled(
     provider.forget()
     agent = embed(configuration(budget=budget("hang")), model="hang")
     with pytest.raises(httpx2.ReadTimeout):
-        agent.run("hello", timeout=1)
+        agent.run("hello", timeout=3)
     wait_until(lambda: provider.state()["cancelled"], what="the provider's notice")
     wait_until(lambda: agent.lines("run"), what="the run's line")
     assert books()["settled"] >= provider.state()["billed"]["tokens"] > 0

@@ -61,7 +61,7 @@ def test_a_caller_who_hangs_up_during_a_pause_ends_the_run(embed, configuration,
     agent = embed(configuration(model={"retry": {"maxAttempts": 9, "backoffSeconds": 60}}), model="503")
     provider.forget()
     with pytest.raises(httpx2.TimeoutException):
-        agent.run("hello", timeout=1)
+        agent.run("hello", timeout=3)
     wait_until(lambda: agent.lines("run"), what="the run's line")
     assert agent.lines("run")[0]["category"] == "cancelled"
     assert provider.state()["requests"] == 1

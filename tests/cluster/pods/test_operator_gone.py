@@ -16,8 +16,8 @@ from .kube import Kube, Manifest, is_pod_ready
 from .load_generator import Caller
 from .waiting import wait
 
-TAKEOVER_SECONDS = 25
-CATCH_UP_SECONDS = 10
+TAKEOVER_SECONDS = 45
+CATCH_UP_SECONDS = 30
 NAMES = ("steady", "changed", "service-lost", "deployment-lost", "config-lost", "account-lost")
 
 
