@@ -196,15 +196,16 @@ def api_server_stopped(stage: Stage, kind: LedgerKind, size: Size) -> Finding:
 
 
 ON_ONE_MACHINE: Final = (LedgerKind.SQLITE, LedgerKind.REDIS)
-IN_A_CLUSTER: Final = (LedgerKind.KUBERNETES,)
+ON_REDIS: Final = (LedgerKind.REDIS, LedgerKind.REDIS_IN_CLUSTER)
+IN_A_CLUSTER: Final = (LedgerKind.REDIS_IN_CLUSTER, LedgerKind.KUBERNETES)
 ALL: Final[Sequence[tuple[Play, Sequence[LedgerKind]]]] = (
     (killed, (*ON_ONE_MACHINE, *IN_A_CLUSTER)),
     (restarted, (*ON_ONE_MACHINE, *IN_A_CLUSTER)),
     (wrong_clock, (LedgerKind.REDIS, *IN_A_CLUSTER)),
     (over_days, (*ON_ONE_MACHINE, *IN_A_CLUSTER)),
-    (redis_with(Persistence.AOF), (LedgerKind.REDIS,)),
-    (redis_with(Persistence.RDB), (LedgerKind.REDIS,)),
-    (redis_with(Persistence.NOTHING), (LedgerKind.REDIS,)),
+    (redis_with(Persistence.AOF), ON_REDIS),
+    (redis_with(Persistence.RDB), ON_REDIS),
+    (redis_with(Persistence.NOTHING), ON_REDIS),
     (ledger_deleted, IN_A_CLUSTER),
     (api_server_stopped, IN_A_CLUSTER),
 )

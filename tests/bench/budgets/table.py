@@ -19,8 +19,7 @@ from agentservice_api.budget import Amount
 
 PROCESSES: Final = (1, 2, 4, 8)
 BUDGETS: Final = (30, 200, 2000)
-KINDS: Final = (LedgerKind.CHECK_THEN_ADD, LedgerKind.SQLITE, LedgerKind.REDIS, LedgerKind.KUBERNETES)
-
+KINDS: Final = tuple(LedgerKind)
 
 HEAD: Final = (
     "| ledger | processes x clients | requests that fit | overspend % | used % | served | refused | gave up waiting | unavailable | seconds |",

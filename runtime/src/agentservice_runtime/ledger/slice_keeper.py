@@ -184,6 +184,8 @@ class SliceKeeper:
             verdict, amount, _ = judge(self.accounts, waiter.ask)
             if verdict is Verdict.EXHAUSTED:
                 self._room.wake([other for other in self._room if other.ask == waiter.ask])
+                if self._is_wanted():
+                    self._kicked.set()  # what was spent here is what others wait to know
             elif verdict is Verdict.GRANT and self.ready and all(amount.fits(one.free) for one in self.ready):
                 self._room.wake([waiter])
                 return

@@ -1,7 +1,7 @@
 """Decides whose turn it is to write an object that many write, so that few of their writes are in vain.
 
 The holders that a ledger lists stand in a ring. After a write its writer's neighbour may write at once, the next one when
-that one has let a write's time pass, and so on: who writes is seen by all, so no two begin at the same moment, and nobody
+that one has let a write's time pass twice, and so on: who writes is seen by all, so no two begin at the same moment, and nobody
 waits for more than the others' turns. Long after the last write it is everybody's turn.
 """
 
@@ -15,8 +15,9 @@ from agentservice_api.budget import LedgerStatus
 
 FIRST_GUESS: Final = 0.03
 """Seconds that a write takes, before one was made."""
-PART: Final = 0.7
-"""Of the time that a write takes: so long somebody waits whether his neighbour writes."""
+PART: Final = 2.0
+"""Of the time that a write takes: so long somebody waits whether his neighbour writes. A write that was begun in time is seen by then,
+also where many writes in vain have made them slow."""
 MOST_SECONDS: Final = 1.5
 """After so long it is everybody's turn, however many there are."""
 
