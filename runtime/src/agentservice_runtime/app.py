@@ -49,12 +49,12 @@ from agentservice_runtime.openapi import openapi
 from agentservice_runtime.page import page
 from agentservice_runtime.recovery import Recovery
 from agentservice_runtime.rejected import ConfigurationRejected
+from agentservice_runtime.runlog import RUN_ID_HEADER
 from agentservice_runtime.runner import Answer, InputReader, Question, Runner
 from agentservice_runtime.secrets import SecretFiles
 from agentservice_runtime.service import Failed, Service, Stream
 from agentservice_runtime.stream import EventTelling
 
-RUN_ID_HEADER: Final = "X-Run-Id"
 CHAT_PATH: Final = "/v1/chat/completions"
 MODELS_PATH: Final = "/v1/models"
 _THREADS_PER_RUN: Final = 2
@@ -206,6 +206,12 @@ def _add_runs(app: FastAPI, *, service: Service, reader: InputReader) -> None:
         record, question = await service.accept(request, read)
         telling = EventTelling(is_text=service.runner.is_text)
         return _EventStream(await service.stream(question, record, telling=telling))
+
+    @app.delete("/v1/runs/{run_id}")
+    async def cancel(request: Request, run_id: str) -> Response:  # pyright: ignore[reportUnusedFunction]
+        has_ended = await service.cancel(request, run_id)
+        status = "cancelled" if has_ended else "cancelling"
+        return _json({"run_id": run_id, "status": status}, status=200 if has_ended else 202)
 
 
 def _add_chat(app: FastAPI, *, service: Service, reader: ChatReader) -> None:

@@ -31,6 +31,8 @@ class Category(StrEnum):
     """A limit of the run or the agent's budget is used up, or a budget cannot hold for what would be sent."""
     OVERLOADED = "overloaded"
     """This pod has no room for another run, or is stopping."""
+    CANCELLED = "cancelled"
+    """The run's caller has cancelled it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,6 +122,13 @@ STOPPING: Final = Problem(
     category=Category.OVERLOADED,
     retryable=True,
     retry_after=1,
+)
+
+CANCELLED: Final = Problem(
+    status=409,
+    title="Run cancelled",
+    detail="The run was cancelled by DELETE /v1/runs/ID. What it had used until then is counted.",
+    category=Category.CANCELLED,
 )
 
 _EXTERNAL_LIBRARIES: Final = frozenset({"mcp", "fastmcp", "httpx", "httpx2", "httpcore", "httpcore2"})

@@ -7,6 +7,7 @@ from typing import Any, Final
 from agentservice_api import RuntimeConfig
 from agentservice_api.spec import AuthType
 from agentservice_runtime.errors import Category
+from agentservice_runtime.runlog import RUN_ID_HEADER
 
 _PROBLEM: Final[dict[str, Any]] = {
     "type": "object",
@@ -45,10 +46,16 @@ _CHAT_ERROR: Final[dict[str, Any]] = {
         }
     },
 }
+_RUN_ID: Final[dict[str, Any]] = {"schema": {"type": "string", "format": "uuid"}}
+_CANCELLED: Final[dict[str, Any]] = {
+    "type": "object",
+    "properties": {"run_id": {"type": "string"}, "status": {"enum": ["cancelled", "cancelling"]}},
+}
 _STATUSES: Final = {
     "400": "The body is no JSON, or too deep",
     "401": "No valid token",
     "408": "The body took too long to arrive",
+    "409": "The run was cancelled, or its id is in use",
     "413": "The body is too large",
     "415": "The body is not application/json",
     "422": "The input does not fit; the fields are named",
@@ -70,6 +77,9 @@ def openapi(
         for status, text in _STATUSES.items()
         if secured or status != "401"
     }
+    problem = {"content": {"application/problem+json": {"schema": _ref("Problem")}}}
+    cancelled = {"application/json": {"schema": _CANCELLED}}
+    chosen = [{**_RUN_ID, "name": RUN_ID_HEADER, "in": "header", "description": "The id that the run shall have."}]
     body = {"required": True, "content": {"application/json": {"schema": _ref("Run")}}}
     security: list[dict[str, list[str]]] = [{"token": []}] if secured else []
     document: dict[str, Any] = {
@@ -80,6 +90,7 @@ def openapi(
                 "post": {
                     "summary": "Run the agent and answer when it is done",
                     "operationId": "run",
+                    "parameters": chosen,
                     "security": security,
                     "requestBody": body,
                     "responses": {
@@ -97,6 +108,7 @@ def openapi(
                     "description": "Server-sent events: delta {text} (or {partial} of a structured answer), tool {name, phase: start|end}, "
                     "then one result (as /v1/run answers) or error (a problem document).",
                     "operationId": "stream",
+                    "parameters": chosen,
                     "security": security,
                     "requestBody": body,
                     "responses": {
@@ -105,6 +117,20 @@ def openapi(
                             "content": {"text/event-stream": {"schema": {"type": "string"}}},
                         },
                         **failures,
+                    },
+                }
+            },
+            "/v1/runs/{run_id}": {
+                "delete": {
+                    "summary": "Cancel a run of the same caller in this pod",
+                    "operationId": "cancel",
+                    "security": security,
+                    "parameters": [{**_RUN_ID, "name": "run_id", "in": "path", "required": True}],
+                    "responses": {
+                        "200": {"description": "The run has ended", "content": cancelled},
+                        "202": {"description": "The run is about to end", "content": cancelled},
+                        "404": {"description": "No such run of this caller is under way in this pod", **problem},
+                        **{status: failures[status] for status in ("401", "422") if status in failures},
                     },
                 }
             },

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from pydantic_ai import RunUsage
+from pydantic_ai import CancellationToken, RunUsage
 
 from agentservice_runtime.cache.outcome import Note
 from agentservice_runtime.errors import Category, ClientGone, Problem
@@ -18,6 +18,7 @@ from agentservice_runtime.logs import FIELDS, LOGGER, error_types, frames
 from agentservice_runtime.meter.account import Account
 from agentservice_runtime.metrics import CANCELLED, SUCCESS, Metrics
 
+RUN_ID_HEADER: Final = "X-Run-Id"
 _TRACEPARENT: Final = re.compile(r"^[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}$")
 _NO_TRACE: Final = "0" * 32
 
@@ -50,6 +51,9 @@ class RunRecord:
     usage: RunUsage = field(default_factory=RunUsage)
     account: Account = field(default_factory=Account)
     """What a budget's meter has charged it."""
+    cancellation: CancellationToken = field(default_factory=CancellationToken)
+    """Cancels it from outside."""
+    has_answered: bool = False
     cache: Note | None = None
     """What the cache did for it; None where there is no cache."""
     is_run: bool = False
@@ -86,13 +90,14 @@ class RunLog:
 
     def succeeded(self, record: RunRecord, *, model: str, cost_usd: str | None) -> None:
         """Write the line of a run that has answered."""
+        record.has_answered = True
         self._finish(record, status=SUCCESS, model=model, cost_usd=cost_usd, level=logging.INFO, extra={})
 
     def failed(
         self, record: RunRecord, error: BaseException, problem: Problem, *, model: str, cost_usd: str | None
     ) -> None:
         """Write the line of a request that was refused or has failed."""
-        if isinstance(error, ClientGone):
+        if isinstance(error, ClientGone) or problem.category is Category.CANCELLED:
             self._finish(record, status=CANCELLED, model=model, cost_usd=cost_usd, level=logging.INFO, extra={})
             return
         extra: dict[str, Any] = {"status": problem.status}

@@ -221,6 +221,7 @@ class Runner:
             "run_id": record.run_id,
             "message_history": list(question.history) or None,
             "usage": record.usage,
+            "cancellation_token": record.cancellation,
             "deps": self._deps,
             "model": built.model,
             "model_settings": built.settings,

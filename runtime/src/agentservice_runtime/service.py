@@ -4,25 +4,28 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, TypeVar, cast
 
+from pydantic_ai import RunCancelled
 from pydantic_ai.run import AgentRunResultEvent
 from starlette.requests import Request
 
 from agentservice_api import RuntimeConfig
+from agentservice_runtime.active import ActiveRuns, chosen_id
 from agentservice_runtime.admission import Admission
 from agentservice_runtime.auth import Authenticator
 from agentservice_runtime.body import read_body
 from agentservice_runtime.cache.outcome import Note
 from agentservice_runtime.client import Receive, while_connected
 from agentservice_runtime.drain import Drain
-from agentservice_runtime.errors import Category, ClientGone, Problem, classify, is_cut_off
+from agentservice_runtime.errors import CANCELLED, Category, ClientGone, Problem, classify, is_cut_off
 from agentservice_runtime.meter.refusals import SQUEEZED
 from agentservice_runtime.metrics import Metrics
+from agentservice_runtime.model_failures import innermost
 from agentservice_runtime.opened import Opened
-from agentservice_runtime.runlog import RunLog, RunRecord, new_run_id, trace_id
+from agentservice_runtime.runlog import RUN_ID_HEADER, RunLog, RunRecord, new_run_id, trace_id
 from agentservice_runtime.runner import Answer, Question, Runner, told_of
 from agentservice_runtime.secrets import SecretFiles
 from agentservice_runtime.stream import Telling, with_keepalive
@@ -95,6 +98,7 @@ class Service:
         self._auth = Authenticator(config.auth, secrets=secrets)
         self._admission = Admission(limit=config.serving.concurrency_per_pod)
         self._max_body_bytes = config.agent.limits.max_body_bytes
+        self._active = ActiveRuns()
         self._log = RunLog(
             agent_name=config.name,
             revision=revision,
@@ -127,11 +131,22 @@ class Service:
         except Exception as error:
             raise self._failed(record, error) from error
 
+    async def cancel(self, request: Request, run_id: str) -> bool:
+        """Cancel a run of the same caller and return whether it has ended. Raises Failed."""
+        record = self._begin(request)
+        try:
+            record.caller = self._auth.caller(request.headers)
+            return await self._active.cancel(chosen_id(run_id), caller=record.caller)
+        except Exception as error:
+            raise self._failed(record, error) from error
+
     async def accept(self, request: Request, read: Callable[[dict[str, Any]], T]) -> tuple[RunRecord, T]:
         """Return the record of a request for a run and what ``read`` makes of its body. Raises Failed."""
         record = self._begin(request)
         try:
             record.caller = self._auth.caller(request.headers)
+            if chosen := request.headers.get(RUN_ID_HEADER):
+                record.run_id = chosen_id(chosen)
             record.end_user = self._auth.end_user(request.headers, caller=record.caller)
             return record, read(await read_body(request, max_bytes=self._max_body_bytes))
         except BaseException as error:
@@ -140,30 +155,28 @@ class Service:
     async def run(self, question: Question, record: RunRecord, *, receive: Receive) -> Answer:
         """Run to the end. Raises Failed."""
         try:
-            async with self._admission.slot():
-                self._log.started(record)
+            async with self._place(record):
                 answer = await while_connected(self.runner.run(question, record), receive=receive)
+                self._log.succeeded(record, model=answer.model, cost_usd=answer.cost_usd)
         except BaseException as error:
             raise self._failed(record, error) from error
-        self._log.succeeded(record, model=answer.model, cost_usd=answer.cost_usd)
         return answer
 
     async def stream(self, question: Question, record: RunRecord, *, telling: Telling) -> Stream:
         """Return a run in the words of ``telling``, once it may begin. Raises Failed."""
-        stack = AsyncExitStack()
+        place = AsyncExitStack()
         try:
-            await stack.enter_async_context(self._admission.slot())
+            await place.enter_async_context(self._place(record))
         except BaseException as error:
             raise self._failed(record, error) from error
-        self._log.started(record)
-        events = Opened(self._events(question, record, telling=telling, slot=stack))
+        events = Opened(self._events(question, record, telling=telling, place=place))
         return Stream(run_id=record.run_id, events=events, error=telling.error, record=record)
 
     async def _events(
-        self, question: Question, record: RunRecord, *, telling: Telling, slot: AsyncExitStack
+        self, question: Question, record: RunRecord, *, telling: Telling, place: AsyncExitStack
     ) -> AsyncGenerator[bytes]:
         has_begun = not telling.has_status
-        async with slot:
+        async with place:
             stream = with_keepalive(self._run_events(question, record, telling))
             try:
                 async for chunk in stream:
@@ -198,6 +211,14 @@ class Service:
                 raise self._failed(record, error if self._drain.is_draining else ClientGone()) from error
             raise
 
+    @asynccontextmanager
+    async def _place(self, record: RunRecord) -> AsyncGenerator[None]:
+        """Hold what a run needs to be one: its id, by which it can be cancelled, and a slot."""
+        with self._active.entered(record):
+            async with self._admission.slot():
+                self._log.started(record)
+                yield
+
     def _begin(self, request: Request) -> RunRecord:
         record = self._log.begin(run_id=new_run_id(), trace_id=trace_id(request.headers.get("traceparent")))
         if self._has_cache:
@@ -218,7 +239,10 @@ class Service:
 
     def _failed(self, record: RunRecord, error: BaseException) -> Failed:
         account = record.account
-        problem = SQUEEZED if account.is_squeezed and is_cut_off(error) else classify(error)
+        if record.cancellation.cancelled and isinstance(innermost(error), RunCancelled):
+            problem = CANCELLED
+        else:
+            problem = SQUEEZED if account.is_squeezed and is_cut_off(error) else classify(error)
         problem = self._worded(problem, record).with_run(record.run_id)
         cost = self._runner.cost(record) if self._runner else None
         model = account.served_by or self._model_name

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
-from pydantic_ai import RunContext, SkipModelRequest
+from pydantic_ai import RunCancelled, RunContext, SkipModelRequest
 from pydantic_ai.capabilities import AbstractCapability
 from pydantic_ai.capabilities.abstract import CapabilityOrdering, WrapRunHandler
 from pydantic_ai.messages import ModelResponse
@@ -86,7 +86,7 @@ class RunCache(AbstractCapability[Any]):
             result = await handler()
         except BaseException as error:
             if self._lease is not None:
-                is_stopped = isinstance(error, asyncio.CancelledError)
+                is_stopped = isinstance(error, asyncio.CancelledError | RunCancelled)
                 # who was stopped says nothing about the next one; after a failure the others must not queue up behind each other
                 self._lease.leave(alone_seconds=0 if is_stopped else flight.AFTER_FAILURE_SECONDS)
             raise
