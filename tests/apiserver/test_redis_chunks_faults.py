@@ -15,7 +15,7 @@ from tests.services.redis_server import Persistence, RedisServer
 from tests.services.tcp_proxy import Fault
 
 from agentservice_api.budget import ZERO, Amount
-from agentservice_api.budget.books import presume_gone
+from agentservice_api.budget.books import forgive_presumed, presume_gone
 from agentservice_runtime.ledger.interface import Busy, Exhausted, Granted, Ledger, LedgerUnavailable
 from agentservice_runtime.ledger.redis import ClusterRedisLedger
 from devcluster.standalone import StandaloneControlPlane
@@ -234,6 +234,32 @@ async def test_an_entry_that_was_struck_off_is_spent_and_redis_begins_anew(
         # how much is presumed depends on who hears of the strike first; what was billed is in the books all the same
         assert amount(250).fits(day.presumed + day.settled)
         assert day.settled in (amount(150), amount(250))
+
+
+async def test_what_a_living_redis_has_lost_and_a_person_has_forgiven_stays_forgiven(
+    stored: LedgerObject, server: RedisServer
+) -> None:
+    stored.create(limits(amount(1000)))
+    async with AsyncExitStack() as stack:
+        mortal, other = (stored.in_redis(lambda: server.url, lease_seconds=seconds) for seconds in (0.2, 30.0))
+        authority = await stack.enter_async_context(stored.authority())
+        for ledger in (mortal, other):
+            await ledger.open()
+            stack.push_async_callback(ledger.close)
+        assert isinstance(await ask(mortal, "lost", 100), Granted)
+        while stored.day().presumed != amount(100):
+            await asyncio.sleep(0.1)
+            await other.report()
+        day = stored.day().key
+        await authority.transact(lambda status, spec, now: forgive_presumed(status, day))
+        assert stored.day().presumed == ZERO
+        assert isinstance(await ask(other, "a", 50), Granted)
+        await other.settle("a", spend(50))
+        await other.report()
+        assert (stored.day().presumed, stored.day().settled) == (ZERO, amount(50))
+        await mortal.settle("lost", spend(70))  # it was alive
+        await other.report()
+        assert (stored.day().presumed, stored.day().settled) == (ZERO, amount(120))
 
 
 async def test_a_limit_that_is_lowered_gets_back_what_is_idle_and_grants_nothing_beyond(

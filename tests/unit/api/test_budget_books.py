@@ -97,6 +97,20 @@ def test_no_more_is_found_than_this_holder_lost() -> None:
     assert (day(status).presumed_tokens, status.holders[0].tokens) == (60, 100)
 
 
+def test_what_was_forgiven_is_not_found_again() -> None:
+    status = posted(granted(begun(), 100), lost=Amount(40, 0))
+    status = presume_gone(granted(status, 60, "dead/1"), lambda holder: holder == "dead/1")
+    status = forgive_presumed(status, day(status).key)
+    assert (day(status).presumed_tokens, day(status).authorized_tokens) == (0, 60)
+    assert (status.holders[0].presumed, status.holders[0].forgiven) == (Amount(40, 0), Amount(40, 0))
+    status = presume_gone(granted(status, 30, "dead/2"), lambda holder: holder == "dead/2")
+    status = posted(status, lost=Amount(20, 0))
+    # 20 lost since then are its own; of the 40 before, somebody else may have been given
+    status = posted(status, spent=spend(55), lost=Amount(-60, 0))
+    assert (day(status).presumed_tokens, day(status).settled_tokens, status.holders[0].tokens) == (30, 55, 5)
+    assert (status.holders[0].presumed, status.holders[0].forgiven) == (ZERO, ZERO)
+
+
 def test_what_a_dead_holder_held_counts_as_spent_and_it_is_struck_off() -> None:
     status = presume_gone(posted(granted(begun(), 100), spent=spend(30)), lambda holder: holder == "a/1")
     assert (status.holders, day(status).presumed_tokens, day(status).spent.tokens) == ((), 70, 100)

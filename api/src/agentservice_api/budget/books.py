@@ -191,7 +191,9 @@ def forgive_presumed(status: LedgerStatus, key: WindowKey) -> LedgerStatus:
     freed = _authorized(window, window.authorized - window.presumed)
     freed = freed.model_copy(update={"presumed_tokens": 0, "presumed_nano_usd": 0})
     hands = tuple(
-        hand.model_copy(update={"presumed_tokens": 0, "presumed_nano_usd": 0}) if hand.key == key else hand
+        hand.model_copy(update={"forgiven_tokens": hand.presumed_tokens, "forgiven_nano_usd": hand.presumed_nano_usd})
+        if hand.key == key
+        else hand
         for hand in status.holders
     )
     return status.model_copy(update={"windows": _replaced(status.windows, freed), "holders": hands})
@@ -201,8 +203,9 @@ def _posted(
     window: WindowState, hand: Holder, posting: Posting, *, limit: Amount
 ) -> tuple[WindowState, Holder, Amount]:
     held, granted = hand.held, hand.granted
-    # what was lost and is found again pays for what was billed
-    found = (ZERO - posting.lost).non_negative().at_most(hand.presumed)
+    # what was lost and is found again pays for what was billed; what was forgiven is in the pool already
+    back = (ZERO - posting.lost).non_negative().at_most(hand.presumed)
+    found = back.at_most(hand.presumed - hand.forgiven).at_most(window.presumed)
     held += found
     billed = _sum(posting.spent)
     # beyond the hand: from the pool as far as it has it, the rest is overrun
@@ -215,13 +218,7 @@ def _posted(
 
     lost = posting.lost.non_negative().at_most(held)
     held -= lost
-    lost -= found
-    window = window.model_copy(
-        update={
-            "presumed_tokens": window.presumed_tokens + lost.tokens,
-            "presumed_nano_usd": window.presumed_nano_usd + lost.nano_usd,
-        }
-    )
+    window = _presumed(window, lost - found)
 
     returned = posting.returned.at_most(held)
     held -= returned
@@ -239,6 +236,8 @@ def _posted(
             wanted = wanted.at_least((posting.need - free).non_negative())
     window = window.model_copy(update={"wanted_tokens": wanted.tokens, "wanted_nano_usd": wanted.nano_usd})
     held, granted = held + given, granted + given + drawn
+    lost -= back
+    forgiven = (hand.forgiven - (back - found)).non_negative()
     hand = hand.model_copy(
         update={
             "tokens": held.tokens,
@@ -249,6 +248,8 @@ def _posted(
             "spent_nano_usd": hand.spent_nano_usd + billed.nano_usd,
             "presumed_tokens": hand.presumed_tokens + lost.tokens,
             "presumed_nano_usd": hand.presumed_nano_usd + lost.nano_usd,
+            "forgiven_tokens": forgiven.tokens,
+            "forgiven_nano_usd": forgiven.nano_usd,
             "seq": hand.seq + 1,
         }
     )

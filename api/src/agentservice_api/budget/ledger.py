@@ -223,9 +223,14 @@ class Holder(Model):
     spent_nano_usd: Count = Field(default=0, description="The same in nano-USD.")
     presumed_tokens: Count = Field(
         default=0,
-        description="Of the window's presumed tokens, those that a late settlement to this holder takes back.",
+        description="Tokens that it has lost, so that nobody can tell what became of them: a late settlement takes them back.",
     )
     presumed_nano_usd: Count = Field(default=0, description="The same in nano-USD.")
+    forgiven_tokens: Count = Field(
+        default=0,
+        description="Of these, what was forgiven: it is in the pool again, and a late settlement finds nothing.",
+    )
+    forgiven_nano_usd: Count = Field(default=0, description="The same in nano-USD.")
     seq: Count = Field(
         default=0, description="Grows with each write of its holder, so that a lost answer is recognised."
     )
@@ -252,8 +257,13 @@ class Holder(Model):
 
     @property
     def presumed(self) -> Amount:
-        """What it has lost and may still find."""
+        """What it has lost and may still find, forgiven or not."""
         return Amount(self.presumed_tokens, self.presumed_nano_usd)
+
+    @property
+    def forgiven(self) -> Amount:
+        """What of this is in the pool again."""
+        return Amount(self.forgiven_tokens, self.forgiven_nano_usd)
 
 
 class ClosedWindow(Model):
