@@ -19,7 +19,7 @@ from tests.bench.budgets.processes import REPOSITORY
 from tests.bench.budgets.stage import Stage
 
 KINDS: Final = (LedgerKind.REDIS, LedgerKind.KUBERNETES)
-ROUNDS: Final = 500
+ROUNDS: Final = 800
 UNMETERED: Final = "without a budget"
 HEAD: Final = ("| what | CPU ms | ratio, median | ratio, quartiles |", "|---|---|---|---|")
 

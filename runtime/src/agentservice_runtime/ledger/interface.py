@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from agentservice_api.budget import Amount, LedgerSpec, ModelSpend
 
@@ -70,6 +70,27 @@ class WindowView:
         )
 
 
+class Bill(NamedTuple):
+    """What one request was billed, as a `ModelSpend` has it, and not checked: that costs a request more than counting it."""
+
+    name: str
+    price: str
+    tokens: int
+    nano_usd: int
+
+    @property
+    def amount(self) -> Amount:
+        """Both units."""
+        return Amount(self.tokens, self.nano_usd)
+
+    def checked(self) -> ModelSpend:
+        """Return it as it stands in the books. Raises ValidationError for what cannot stand there."""
+        return ModelSpend(name=self.name, price=self.price, tokens=self.tokens, nano_usd=self.nano_usd)
+
+
+Spend = Bill | ModelSpend
+
+
 class Ledger(Protocol):
     """A ledger. All methods are safe to call concurrently on the loop that opened it.
 
@@ -123,7 +144,7 @@ class AtOnce(Protocol):
         """Do what `reserve` does, if all of ``bound`` can be granted at once. False: nothing was done, call `reserve`."""
         ...
 
-    def settle_now(self, request_id: str, spend: ModelSpend) -> bool:
+    def settle_now(self, request_id: str, spend: Spend) -> bool:
         """Do what `settle` does, at once. False: nothing was done, call `settle`."""
         ...
 

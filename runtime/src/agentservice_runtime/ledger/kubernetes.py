@@ -24,6 +24,7 @@ from agentservice_runtime.ledger.interface import (
     Exhausted,
     Granted,
     LedgerUnavailable,
+    Spend,
     WindowView,
 )
 from agentservice_runtime.ledger.slice_keeper import SliceKeeper
@@ -120,7 +121,7 @@ class KubernetesLedger:
         """Replace the reservation by what was billed. Never waits."""
         self.settle_now(request_id, spend)
 
-    def settle_now(self, request_id: str, spend: ModelSpend) -> bool:
+    def settle_now(self, request_id: str, spend: Spend) -> bool:
         """Replace the reservation by what was billed. Always done: what is posted later is kept until then."""
         if request_id in self._settled:
             return True

@@ -14,10 +14,10 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Final
 
-from agentservice_api.budget import WINDOWS, ZERO, LedgerSpec, ModelSpend, Verdict, WindowKey
+from agentservice_api.budget import WINDOWS, ZERO, LedgerSpec, Verdict, WindowKey
 from agentservice_api.budget.ledger import instant
 from agentservice_runtime.ledger.authority import Authority, Contended
-from agentservice_runtime.ledger.interface import LedgerUnavailable
+from agentservice_runtime.ledger.interface import LedgerUnavailable, Spend
 from agentservice_runtime.ledger.slices import (
     Account,
     Ask,
@@ -63,7 +63,7 @@ class SliceKeeper:
         self._slices: dict[WindowKey, Slice] = {}
         self._batch: Batch | None = None
         """On its way, or sent without an answer."""
-        self._homeless: list[ModelSpend] = []
+        self._homeless: list[Spend] = []
         """Billed while no window was known."""
         self._kicked = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -119,7 +119,7 @@ class SliceKeeper:
             self._unposted_since = self._monotonic()
             self._kicked.set()
 
-    def spend(self, spend: ModelSpend) -> None:
+    def spend(self, spend: Spend) -> None:
         """Count what was billed without a reservation."""
         for _, one in self.accounts:
             one.settle(ZERO, spend)

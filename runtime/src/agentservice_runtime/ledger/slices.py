@@ -25,6 +25,7 @@ from agentservice_api.budget import (
 )
 from agentservice_api.budget.books import Posting, post, room
 from agentservice_api.budget.ledger import Holder
+from agentservice_runtime.ledger.interface import Spend
 
 SLICE_PART: Final = 100
 """A slice is this part of the limit: 1 %."""
@@ -84,7 +85,7 @@ class Slice:
         self.reserved_tokens += amount.tokens
         self.reserved_nano += amount.nano_usd
 
-    def settle(self, reserved: Amount, spend: ModelSpend) -> None:
+    def settle(self, reserved: Amount, spend: Spend) -> None:
         """Replace what was reserved by what was billed."""
         self.reserved_tokens -= reserved.tokens
         self.reserved_nano -= reserved.nano_usd

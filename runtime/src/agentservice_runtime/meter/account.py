@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from agentservice_api.budget import ModelSpend, usd_string
+from agentservice_api.budget import usd_string
+from agentservice_runtime.ledger.interface import Spend
 
 
 class Charge(NamedTuple):
     """One settled request."""
 
-    spend: ModelSpend
+    spend: Spend
     is_priced: bool
 
 

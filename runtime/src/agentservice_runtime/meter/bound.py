@@ -61,6 +61,8 @@ class Bounded(NamedTuple):
     least_output: int
     """The smallest cap that is of use."""
     factors: Factors
+    limits_money: bool
+    """Whether a limit in USD holds."""
 
     def amount(self, output: int) -> Amount:
         """Return the most that the request costs with an output cap."""
@@ -112,6 +114,7 @@ class Bounder:
             # an answer that was thought about is of use only with room for the thoughts
             least_output=cap if is_thinking else min(cap, MIN_OUTPUT),
             factors=factors,
+            limits_money=self.pricing.limits_money,
         )
 
     def _traits_of(self, model: Model[Any]) -> Traits:

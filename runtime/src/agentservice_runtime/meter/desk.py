@@ -21,6 +21,7 @@ from agentservice_runtime.ledger.interface import (
     Granted,
     Ledger,
     LedgerUnavailable,
+    Spend,
 )
 from agentservice_runtime.logs import LOGGER
 
@@ -136,10 +137,18 @@ class Desk:
         else:
             loop.call_soon_threadsafe(self._begin_settling, request_id, spend)
 
-    def _begin_settling(self, request_id: str, spend: ModelSpend) -> None:
+    def settle_now(self, request_id: str, spend: Spend) -> bool:
+        """Settle if the ledger can do so at once. False: nothing was done, call `settle`."""
         now = self._at_once
-        if now is not None and self._is_open.is_set() and now.settle_now(request_id, spend):
-            self._held.discard(request_id)
+        if now is None or not self._is_open.is_set() or asyncio.get_running_loop() is not self._loop:
+            return False
+        if not now.settle_now(request_id, spend):
+            return False
+        self._held.discard(request_id)
+        return True
+
+    def _begin_settling(self, request_id: str, spend: ModelSpend) -> None:
+        if self.settle_now(request_id, spend):
             return
         task = asyncio.get_running_loop().create_task(self._settle(request_id, spend))
         self._settling.add(task)

@@ -18,8 +18,9 @@ from pydantic_ai.models import Model, ModelRequestParameters, StreamedResponse
 from pydantic_ai.settings import ModelSettings
 from pydantic_ai.usage import RequestUsage
 
-from agentservice_api.budget import ZERO, Amount, Enforcement, LedgerSpec, ModelSpend
-from agentservice_runtime.ledger.interface import Busy, Exhausted, LedgerUnavailable
+from agentservice_api.budget import ZERO, Amount, Enforcement, LedgerSpec
+from agentservice_api.budget.amount import MAX_UNITS
+from agentservice_runtime.ledger.interface import Bill, Busy, Exhausted, LedgerUnavailable
 from agentservice_runtime.meter import wire
 from agentservice_runtime.meter.account import Charge
 from agentservice_runtime.meter.attempt import ACTIVE, Attempt, Owed, owed
@@ -169,7 +170,7 @@ class Meter:
             output_tokens=bounded.output_tokens(cap),
             bound=bound,
             is_reserved=granted is not None,
-            expected=wire.Expected(order.model.model_name, cap, bounded.input_tokens, not terms.limits_money)
+            expected=wire.Expected(order.model.model_name, cap, bounded.input_tokens, not bounded.limits_money)
             if terms.is_hard
             else None,
             is_watched=wire.watch(_client_of(order.model), self.leaving),
@@ -242,20 +243,18 @@ class Meter:
         outer = ACTIVE.get()
         if outer is not None:
             outer.delegated += amount
-        rates = attempt.bounded.rates
-        spend = ModelSpend(
-            name=attempt.bounded.model_id[:256],
-            price="" if rates is None else rates.source[:128],
-            tokens=amount.tokens,
-            nano_usd=amount.nano_usd,
-        )
+        bounded = attempt.bounded
+        rates, tokens, nano = bounded.rates, amount.tokens, amount.nano_usd
+        spend = Bill(bounded.model_id[:256], "" if rates is None else rates.source[:128], tokens, nano)
+        if not (spend.name and 0 <= tokens <= MAX_UNITS and 0 <= nano <= MAX_UNITS):
+            spend.checked()
         if amount and attempt.account is not None:
             attempt.account.charges.append(Charge(spend, rates is not None))
         self._observed.settled(spend, bound=attempt.bound, is_measured=is_measured)
         for number in range(1, attempt.additions + 1):
             self.desk.give_back(f"{attempt.id}.{number}")
-        if amount or attempt.is_reserved:
-            self.desk.settle(attempt.id, spend)
+        if (amount or attempt.is_reserved) and not self.desk.settle_now(attempt.id, spend):
+            self.desk.settle(attempt.id, spend.checked())
 
     def _release_router(self, outer: Attempt) -> None:
         """A model that asks another model is a router: what it holds would only stand in that one's way."""

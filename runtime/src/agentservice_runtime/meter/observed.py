@@ -16,8 +16,9 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from agentservice_api.budget import Amount, ModelSpend
+from agentservice_api.budget import Amount
 from agentservice_api.budget.amount import NANO_PER_USD
+from agentservice_runtime.ledger.interface import Spend
 from agentservice_runtime.meter.refusals import Reason
 
 _RATIO_BUCKETS: Final = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.5, 2, 5, 10, 30)
@@ -65,14 +66,15 @@ class Observed(Collector):
         self._tokens = Counter[str]()
         self._nano = Counter[str]()
         self._unmeasured = Counter[str]()
-        self._settled = deque[tuple[ModelSpend, Amount, bool]]()
-        """Not counted yet."""
+        self._settled = deque[tuple[Spend, Amount, bool]]()
+        self._waited = deque[float]()
+        """Neither is counted yet."""
         registry.register(self)
 
     def waited(self, seconds: float) -> None:
         """Count how long a reservation took."""
-        with self._lock:
-            self._wait.observe(seconds)
+        self._waited.append(seconds)
+        self._count_some()
 
     def refused(self, reason: Reason) -> None:
         """Count a refusal."""
@@ -84,12 +86,10 @@ class Observed(Collector):
         with self._lock:
             self._unmeasured[model] += 1
 
-    def settled(self, spend: ModelSpend, *, bound: Amount, is_measured: bool) -> None:
+    def settled(self, spend: Spend, *, bound: Amount, is_measured: bool) -> None:
         """Count what a request was settled at."""
         self._settled.append((spend, bound, is_measured))
-        if len(self._settled) >= _COUNTED_AT_ONCE:
-            with self._lock:
-                self._count()
+        self._count_some()
 
     def collect(self) -> Iterable[Metric]:
         """Return the series as they are now."""
@@ -97,8 +97,15 @@ class Observed(Collector):
             self._count()
             return list(self._families())
 
+    def _count_some(self) -> None:
+        if len(self._settled) + len(self._waited) >= _COUNTED_AT_ONCE:
+            with self._lock:
+                self._count()
+
     def _count(self) -> None:
-        """Take in what was settled: many at once cost a part of what each would cost by itself."""
+        """Take in what has come: many at once cost a part of what each would cost by itself."""
+        while self._waited:
+            self._wait.observe(self._waited.popleft())
         while self._settled:
             spend, bound, is_measured = self._settled.popleft()
             tokens, nano = spend.tokens, spend.nano_usd

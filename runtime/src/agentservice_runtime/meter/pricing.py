@@ -24,12 +24,17 @@ class Pricing:
     """The prices of the terms that were seen last."""
 
     def __init__(self) -> None:
+        self._terms: LedgerSpec | None = None
+        self.limits_money = False
+        """Whether those terms have a limit in USD."""
         self._overrides: tuple[ModelPrice, ...] = ()
         self._prices = Prices()
         self._known: dict[int, _Known] = {}
 
     def in_force(self, terms: LedgerSpec) -> Prices:
         """Return the prices under ``terms``."""
+        if terms is not self._terms:
+            self._terms, self.limits_money = terms, terms.limits_money
         if terms.prices is not self._overrides:
             if terms.prices != self._overrides:
                 self._prices = Prices(terms.prices)
