@@ -42,6 +42,10 @@ class Line:
         Whoever is cancelled while it waits does not know whether the command was carried out.
         """
         connection = self._connection
+        if connection is not None and not connection.is_connected:
+            # it would connect again by itself, and answer in another order than was asked
+            self._end(connection, ConnectionLost("it is closed"))
+            connection = None
         if connection is None:
             connection = await self._connected()
         loop = asyncio.get_running_loop()
