@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from .operator_process import Audit, OperatorProcess, Workbench, eventually
+from .test_operator_budget import spend
 
 HPA = {"provider": "HPA", "minReplicas": 2, "maxReplicas": 10}
 EXTERNAL = {"provider": "External"}
@@ -192,3 +193,28 @@ def say(at: Workbench, **conditions: str) -> None:
     status = {"currentReplicas": 2, "desiredReplicas": 2, "conditions": told}
     eventually("the autoscaler is there", lambda: autoscaler(at))
     at.patch("HorizontalPodAutoscaler", "agent", {"status": status}, subresource="status")
+
+
+def test_near_the_end_of_a_budget_only_scale_in_goes_on_and_the_count_never_moves(
+    operator: OperatorProcess, at: Workbench, audit: Audit
+):
+    at.agent(autoscaling=HPA, budget={"daily": {"tokens": 1000}})
+    at.serves()
+    scale(at, 5)
+    counts = Counts(at)
+
+    def scale_up() -> dict[str, Any]:
+        live = autoscaler(at)
+        assert live is not None
+        return live["spec"]["behavior"].get("scaleUp", {})
+
+    spend(at, 950)
+    at.settles("BudgetAvailable", "True", "BudgetWarning")
+    assert scale_up().get("selectPolicy") != "Disabled"
+    spend(at, 50)
+    eventually("scale-out is off", lambda: scale_up()["selectPolicy"] == "Disabled")
+    at.quiet(audit)
+    at.patch("AgentService", "agent", {"spec": {"budget": {"daily": {"tokens": 5000}}}})
+    eventually("scale-out is on again", lambda: scale_up().get("selectPolicy") != "Disabled")
+    at.quiet(audit)
+    assert set(counts.all()) <= {5}

@@ -82,6 +82,10 @@ class Reason(Documented):
     SCALING = "Scaling", "The HorizontalPodAutoscaler sees its metric and acts."
     SCALED_EXTERNALLY = "ScaledExternally", "Somebody else writes the Deployment's replicas, as asked."
     NOT_SCALING = "NotScaling", "The HorizontalPodAutoscaler cannot act; the message is its own."
+    SCALE_OUT_OFF = (
+        "ScaleOutOff",
+        "The budget is all but spent, so that more pods could not serve more: the HorizontalPodAutoscaler only scales in.",
+    )
     AUTOSCALER_PENDING = "AutoscalerPending", "The HorizontalPodAutoscaler has not said yet whether it can act."
     ROUTED = "Routed", "Every named Gateway takes the route."
     ROUTE_REFUSED = "RouteRefused", "A Gateway does not take the route, or cannot resolve it; the message is its own."

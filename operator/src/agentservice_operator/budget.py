@@ -48,6 +48,11 @@ class Figures:
         return max((FULL if limit == 0 else FULL * spent // limit for spent, limit, _ in self._limited()), default=None)
 
     @property
+    def level(self) -> int:
+        """The percentage that is spent as people are told it: 100 at most, and at once when nothing fits any more."""
+        return FULL if self.is_spent else min(self.percent or 0, FULL)
+
+    @property
     def is_spent(self) -> bool:
         """Whether a limit is reached, or is so near that what somebody waits for can never fit."""
         return any(spent >= limit for spent, limit, _ in self._limited()) or (
@@ -146,13 +151,8 @@ def _dollars(nano_usd: int) -> str:
     return usd_string(nano_usd, decimals=2 if nano_usd >= NANO_PER_USD else 6)
 
 
-def _level(window: Figures) -> int:
-    return FULL if window.is_spent else min(window.percent or 0, FULL)
-
-
 def _passed(window: Figures, budget: BudgetSpec) -> list[int]:
-    level = _level(window)
-    return sorted(percent for percent in {*budget.alert_at_percent, FULL} if percent <= level)
+    return sorted(percent for percent in {*budget.alert_at_percent, FULL} if percent <= window.level)
 
 
 def _armed(window: Figures, previous: WindowStatus | None) -> int:
@@ -160,7 +160,7 @@ def _armed(window: Figures, previous: WindowStatus | None) -> int:
     if previous is None or previous.start != window.start:
         return 0
     alerted = previous.alerted or 0
-    return alerted if _level(window) > alerted - REARM else 0
+    return alerted if window.level > alerted - REARM else 0
 
 
 def is_usage_alone(old: Manifest | None, new: Manifest | None) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final
 
@@ -27,10 +27,11 @@ from agentservice_operator.ownership import is_untouched
 from agentservice_operator.parse import SpecError, parse
 from agentservice_operator.plan import Change, Plan, Verb, controller_uid, decide, plan
 from agentservice_operator.prices import PlatformPrices
-from agentservice_operator.render import Platform, Rendered, render
+from agentservice_operator.render import Platform, Rendered, hold_back, render
 from agentservice_operator.render.secret import render_generated_secret
 from agentservice_operator.report import Announcement, transitions, written
 from agentservice_operator.rollout import Observation
+from agentservice_operator.scaling import is_held_back
 
 RETRY_REFUSED_SECONDS: Final = 10.0
 """After a refusal that somebody may lift without any object that we watch changing: a quota, a stranger's object."""
@@ -119,6 +120,8 @@ class Reconciler:
         budget, kept, refused = await self._keep_ledger(key, live, desired, previous, paused=paused)
         obstacle = obstacle or refused
         waits = [kept.wait]
+        if desired is not None and is_held_back(budget, self._caches.observation(key, owner.uid).autoscaler):
+            desired = replace(desired, rendered=hold_back(desired.rendered))
         if desired is not None and not paused:
             if obstacle is None:
                 secret_name, obstacle = await self._ensure_secret(owner, desired, previous)

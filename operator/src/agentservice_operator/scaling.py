@@ -1,13 +1,30 @@
-"""Decides the condition ScalingActive: whether the number of pods follows the load, in the autoscaler's own words where it does not."""
+"""Decides whether the number of pods may follow the load, and the condition ScalingActive, which says whether it does."""
 
 from __future__ import annotations
 
-from typing import cast
+from typing import Final, cast
 
 from agentservice_api import AgentServiceSpec, Reason
 from agentservice_api.spec import AutoscalingProvider
+from agentservice_operator.budget import Standing
 from agentservice_operator.manifest import Manifest
+from agentservice_operator.render.autoscaler import scales_out
 from agentservice_operator.rollout import Verdict
+
+OFF_PERCENT: Final = 98
+"""With so much of a window spent, more pods could not serve more."""
+ON_PERCENT: Final = 90
+"""Scale-out is on again below: a limit was raised, or a window has begun. Between the two it stays as it is."""
+
+
+def is_held_back(budget: Standing | None, autoscaler: Manifest | None) -> bool:
+    """Tell whether scale-out is to be off, with what ``autoscaler`` was told before."""
+    if budget is None or not budget.budget.is_hard:
+        return False
+    was_off = autoscaler is not None and not scales_out(autoscaler)
+    if not budget.windows:
+        return was_off
+    return max(window.level for window in budget.windows) >= (ON_PERCENT if was_off else OFF_PERCENT)
 
 
 def scaling_active(spec: AgentServiceSpec, autoscaler: Manifest | None) -> Verdict | None:
@@ -43,5 +60,12 @@ def _verdict(spec: AgentServiceSpec, autoscaler: Manifest | None, *, by_hpa: boo
             status="Unknown",
             reason=Reason.AUTOSCALER_PENDING,
             message="the HorizontalPodAutoscaler has not looked at its metric yet",
+        )
+    if autoscaler is not None and not scales_out(autoscaler):
+        return Verdict(
+            status="False",
+            reason=Reason.SCALE_OUT_OFF,
+            message=f"{OFF_PERCENT} % of the budget is spent, so that more pods could not serve more: only scale-in goes on, "
+            "until a window begins or a limit is raised",
         )
     return Verdict(status="True", reason=Reason.SCALING, message="the HorizontalPodAutoscaler sees its metric and acts")

@@ -14,6 +14,8 @@ from agentservice_operator.manifest import Manifest, Owner
 from agentservice_operator.render.metadata import metadata
 
 _SECONDS_PER_POD: Final = 120
+_OFF: Final = "Disabled"
+"""A policy under which it does not scale out. A lower maximum would scale in at once."""
 
 
 def render_autoscaler(owner: Owner, spec: AgentServiceSpec) -> Manifest | None:
@@ -46,3 +48,15 @@ def render_autoscaler(owner: Owner, spec: AgentServiceSpec) -> Manifest | None:
             },
         },
     }
+
+
+def without_scale_out(autoscaler: Manifest) -> Manifest:
+    """Return ``autoscaler`` such that it only scales in."""
+    spec = autoscaler["spec"]
+    return {**autoscaler, "spec": {**spec, "behavior": {**spec["behavior"], "scaleUp": {"selectPolicy": _OFF}}}}
+
+
+def scales_out(autoscaler: Manifest) -> bool:
+    """Tell whether an autoscaler, as it is in the cluster, may scale out."""
+    behavior = autoscaler["spec"].get("behavior") or {}
+    return (behavior.get("scaleUp") or {}).get("selectPolicy") != _OFF

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from agentservice_api import AgentService, names
 from agentservice_api.config import runtime_config
 from agentservice_api.spec import AuthType, ImagePullPolicy, SecretKeySelector
 from agentservice_operator.manifest import Manifest, Owner, canonical
-from agentservice_operator.render.autoscaler import render_autoscaler
+from agentservice_operator.render.autoscaler import render_autoscaler, without_scale_out
 from agentservice_operator.render.config_map import render_config_map
 from agentservice_operator.render.deployment import render_deployment
 from agentservice_operator.render.disruption import render_disruption_budget
@@ -95,6 +95,15 @@ def render(resource: AgentService, *, platform: Platform, instructions: str | No
         url=service_url(owner, spec),
         selector=f"{names.LABEL_NAME}={metadata.name}",
     )
+
+
+def hold_back(rendered: Rendered) -> Rendered:
+    """Return ``rendered`` with an autoscaler that only scales in."""
+    children = (
+        with_intent_hash(without_scale_out(child)) if child["kind"] == "HorizontalPodAutoscaler" else child
+        for child in rendered.children
+    )
+    return replace(rendered, children=tuple(children))
 
 
 def with_intent_hash(manifest: Manifest) -> Manifest:
