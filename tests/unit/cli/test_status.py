@@ -136,7 +136,7 @@ def test_every_reason_of_ready_has_advice() -> None:
         Reason.ACCEPTED, Reason.MOUNTED, Reason.NO_PODS, Reason.NOT_REFERENCED,
         Reason.PRICED, Reason.PRICE_UNKNOWN, Reason.WITHIN_BUDGET, Reason.BUDGET_WARNING, Reason.BUDGET_EXCEEDED,
         Reason.BUDGET_EXHAUSTED, Reason.LEDGER_NOT_SEEDED,
-        Reason.SCALING, Reason.SCALED_EXTERNALLY, Reason.NOT_SCALING, Reason.AUTOSCALER_PENDING,
+        Reason.SCALING, Reason.SCALED_EXTERNALLY, Reason.NOT_SCALING, Reason.SCALE_OUT_OFF, Reason.AUTOSCALER_PENDING,
         Reason.ROUTED, Reason.ROUTE_REFUSED, Reason.ROUTE_PENDING, Reason.GATEWAY_API_MISSING,
     }  # fmt: skip
     for reason in set(Reason) - never_of_ready:

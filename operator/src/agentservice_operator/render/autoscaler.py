@@ -6,7 +6,7 @@ load was low for the whole stabilization window.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, cast
 
 from agentservice_api import AgentServiceSpec
 from agentservice_api.spec import AutoscalingProvider
@@ -58,5 +58,6 @@ def without_scale_out(autoscaler: Manifest) -> Manifest:
 
 def scales_out(autoscaler: Manifest) -> bool:
     """Tell whether an autoscaler, as it is in the cluster, may scale out."""
-    behavior = autoscaler["spec"].get("behavior") or {}
-    return (behavior.get("scaleUp") or {}).get("selectPolicy") != _OFF
+    behavior = cast("Manifest", autoscaler["spec"].get("behavior") or {})
+    scale_up = cast("Manifest", behavior.get("scaleUp") or {})
+    return scale_up.get("selectPolicy") != _OFF
