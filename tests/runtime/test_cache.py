@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 import threading
+import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import count
@@ -92,6 +93,11 @@ def metric(agent: Any, name: str, **labels: str) -> float:
     return found
 
 
+def outcomes(agents: list[Any]) -> dict[str, float]:
+    name = "agentservice_cache_requests_total"
+    return {outcome: sum(metric(agent, name, outcome=outcome) for agent in agents) for outcome in OUTCOMES}
+
+
 def ask(agent: Any, value: str, **headers: str) -> httpx2.Response:
     return httpx2.post(f"{agent.url}/v1/run", json={"input": value}, headers=headers, timeout=120)
 
@@ -108,6 +114,7 @@ def pods(launch_shared: Any, configuration: Any, redis: RedisServer) -> list[Any
 
 def test_64_equal_requests_on_four_pods_are_one_request_to_the_model(pods: list[Any], provider: Any) -> None:
     before, said = provider.state()["requests"], f"slow-500 {message()}"
+    counted = outcomes(pods)
     with ThreadPoolExecutor(64) as callers:
         answers = list(callers.map(lambda n: ask(pods[n % PODS], said), range(64)))
     assert [a.status_code for a in answers] == [200] * 64
@@ -117,10 +124,8 @@ def test_64_equal_requests_on_four_pods_are_one_request_to_the_model(pods: list[
     assert sorted(told) == [("HIT", "hit")] * 63 + [("MISS", "miss")]
     assert ask(pods[0], said).headers["x-cache"] == "HIT"
     assert len({a.json()["run_id"] for a in answers}) == 64
-    counted = {o: sum(metric(p, "agentservice_cache_requests_total", outcome=o) for p in pods) for o in OUTCOMES}
-    assert counted["miss"] == 1
-    assert counted["hit"] + counted["shared"] == 64
-    assert counted["unavailable"] == 0
+    told = {outcome: number - counted[outcome] for outcome, number in outcomes(pods).items()}
+    assert (told["miss"], told["hit"] + told["shared"], told["unavailable"]) == (1, 64, 0)
 
 
 def test_a_hit_uses_nothing_and_says_so(pods: list[Any], provider: Any) -> None:
@@ -335,9 +340,10 @@ class Asking:
         self.answers: list[httpx2.Response] = []
         self._threads: list[threading.Thread] = []
 
-    def start(self, agent: Any, said: str, *, path: str = "/v1/run") -> None:
+    def start(self, agent: Any, said: str, *, path: str = "/v1/run", **headers: str) -> None:
         def asking() -> None:
-            self.answers.append(httpx2.post(f"{agent.url}{path}", json={"input": said}, timeout=EVER))
+            answer = httpx2.post(f"{agent.url}{path}", json={"input": said}, headers=headers, timeout=EVER)
+            self.answers.append(answer)
 
         thread = threading.Thread(target=asking)
         thread.start()
@@ -396,6 +402,24 @@ def test_when_the_client_of_a_streaming_leader_hangs_up_one_other_takes_over(
     outputs = [a.json() if "json" in a.headers["content-type"] else events(a.text)[-1][1] for a in answers]
     assert {len(output["output"]) for output in outputs} == {len(outputs[0]["output"])}
     wait_until(lambda: provider.state()["open"] == 0, what="the end of the leader's request")
+
+
+def test_when_the_leading_run_is_cancelled_by_its_id_one_other_takes_over(
+    pods: list[Any], provider: Any, wait_until: Any
+) -> None:
+    before, run_id = provider.state()["requests"], uuid.uuid4().hex
+    said = f"flaky-1-hang {message()}"
+    asking = Asking()
+    asking.start(pods[0], said, **{"x-run-id": run_id})
+    wait_until(lambda: provider.state()["requests"] == before + 1, what="the leader's request")
+    for number in range(6):
+        asking.start(pods[number % PODS], said)
+    assert httpx2.delete(f"{pods[0].url}/v1/runs/{run_id}", timeout=EVER).status_code < 300
+    answers = asking.finish()
+    assert provider.state()["requests"] == before + 2
+    told = sorted(a.headers.get("x-cache", str(a.status_code)) for a in answers)
+    assert told[1:] == ["HIT"] * 5 + ["MISS"]
+    assert int(told[0]) >= 400
 
 
 def test_when_the_leader_fails_those_who_waited_do_not_queue_up(
