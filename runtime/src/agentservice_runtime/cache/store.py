@@ -6,6 +6,7 @@ Nothing here is needed for an answer: whoever meets `Unavailable` does without.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import logging
 import time
@@ -133,11 +134,10 @@ class Store:
         """Close all connections. Never raises."""
         client, self._client = self._client, None
         if client is not None:
-            try:
-                await client.aclose()
-                await client.connection_pool.disconnect()
-            except (RedisError, OSError):
-                pass
+            with contextlib.suppress(RedisError, OSError, TimeoutError):
+                async with asyncio.timeout(self._answer_seconds):
+                    await client.aclose()
+                    await client.connection_pool.disconnect()
 
     async def _run(self, step: _Step, key: str, *words: str | int | bytes) -> list[Any]:
         if time.monotonic() < self._closed_until:
