@@ -153,9 +153,14 @@ def test_docs_show_this_agents_schemas_and_need_no_other_server(typed):
     assert "suggested_actions" in page.text
     for path in document["paths"]:
         assert path in page.text
-    assert {"/v1/run", "/v1/stream", "/v1/chat/completions", "/v1/models", "/v1/runs/{run_id}"} <= document[
-        "paths"
-    ].keys()
+    assert {
+        "/v1/run",
+        "/v1/stream",
+        "/v1/chat/completions",
+        "/v1/models",
+        "/v1/runs/{run_id}",
+        "/v1/ag-ui",
+    } <= document["paths"].keys()
     assert not re.search(r"(src|href)=\"?(https?:)?//", page.text)
     assert "/v1/run" in agent.client.get("/").text
 

@@ -411,12 +411,15 @@ def test_the_examples_of_the_page_run(launch, configuration):
     assert shells
     assert programs
     environ = {**os.environ, "no_proxy": "*"}
+    heard = ""
     for code in shells:
         command = ["bash", "-euc", code.replace("localhost:8000", f"127.0.0.1:{agent.port}")]
         done = subprocess.run(command, capture_output=True, text=True, check=False, env=environ)
         assert done.returncode == 0, done.stderr
-        assert '"id":"hello"' in done.stdout
-        assert "How are you?" in done.stdout
+        heard += done.stdout
+    assert '"id":"hello"' in heard
+    assert "How are you?" in heard
+    assert '"type":"RUN_FINISHED"' in heard
     for code in programs:
         program = code.replace("localhost:8000", f"127.0.0.1:{agent.port}")
         done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, env=environ)

@@ -31,6 +31,7 @@ from agentservice_runtime.cache.outcome import HEADER as CACHE_HEADER
 from agentservice_runtime.chat.answer import ChatTelling, ChatWording, chat_error, chat_status
 from agentservice_runtime.chat.request import ChatReader
 from agentservice_runtime.client import while_connected
+from agentservice_runtime.conversation import Conversation
 from agentservice_runtime.deps import build_deps, resolve_deps
 from agentservice_runtime.drain import Drain
 from agentservice_runtime.errors import (
@@ -138,7 +139,9 @@ def create_app(
     _add_docs(app, document)
     _add_probes(app, service=service, readiness=readiness, name=config.name)
     _add_runs(app, service=service, reader=reader)
-    _add_chat(app, service=service, reader=ChatReader(config.name, reader=reader, is_text=built.is_text))
+    conversation = Conversation(reader)
+    _add_chat(app, service=service, reader=ChatReader(config.name, conversation=conversation, is_text=built.is_text))
+    _add_agui(app, service=service, conversation=conversation)
     _add_purge(app, service=service, endpoint=PurgeEndpoint(cache))
     _add_problems(app)
     app.add_middleware(_CloseWhileDraining, drain=drain)
@@ -212,6 +215,16 @@ def _add_runs(app: FastAPI, *, service: Service, reader: InputReader) -> None:
         has_ended = await service.cancel(request, run_id)
         status = "cancelled" if has_ended else "cancelling"
         return _json({"run_id": run_id, "status": status}, status=200 if has_ended else 202)
+
+
+def _add_agui(app: FastAPI, *, service: Service, conversation: Conversation) -> None:
+    @app.post("/v1/ag-ui")
+    async def agui(request: Request) -> Response:  # pyright: ignore[reportUnusedFunction]
+        # only agents that are asked so pay for its types
+        from agentservice_runtime.agui import AgUiTelling, read
+
+        record, (given, question) = await service.accept(request, lambda body: read(body, conversation))
+        return _EventStream(await service.stream(question, record, telling=AgUiTelling(given)))
 
 
 def _add_chat(app: FastAPI, *, service: Service, reader: ChatReader) -> None:

@@ -120,6 +120,23 @@ def openapi(
                     },
                 }
             },
+            "/v1/ag-ui": {
+                "post": {
+                    "summary": "Run the agent for a front end that speaks AG-UI",
+                    "description": "A RunAgentInput in, its events out: docs.ag-ui.com.",
+                    "operationId": "agui",
+                    "security": security,
+                    "parameters": chosen,
+                    "requestBody": {"required": True, "content": {"application/json": {"schema": {"type": "object"}}}},
+                    "responses": {
+                        "200": {
+                            "description": "The events",
+                            "content": {"text/event-stream": {"schema": {"type": "string"}}},
+                        },
+                        **failures,
+                    },
+                }
+            },
             "/v1/runs/{run_id}": {
                 "delete": {
                     "summary": "Cancel a run of the same caller in this pod",

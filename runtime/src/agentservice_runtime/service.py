@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, TypeVar, cast
 
@@ -189,27 +189,35 @@ class Service:
             finally:
                 await stream.aclose()
 
-    async def _run_events(self, question: Question, record: RunRecord, telling: Telling) -> AsyncIterator[bytes]:
-        runner = self.runner
-        answer: Answer | None = None
+    async def _run_events(self, question: Question, record: RunRecord, telling: Telling) -> AsyncGenerator[bytes]:
         try:
-            async with runner.events(question, record) as events:
-                async for event in events:
-                    if isinstance(event, AgentRunResultEvent):
-                        answer = runner.answer(cast("AgentRunResultEvent[Any]", event).result, record)
-                    elif told := telling.event(event):
-                        yield told
-            if answer is None:
-                raise RuntimeError("the run ended without a result")
-            # the line is written before the result is sent: who has the result finds the line
-            self._log.succeeded(record, model=answer.model, cost_usd=answer.cost_usd)
-            yield telling.result(answer)
+            async with aclosing(telling.words(self._heard(question, record))) as words:
+                async for chunk in words:
+                    yield chunk
         except Exception as error:
             raise self._failed(record, error) from error
         except BaseException as error:
-            if answer is None:
+            if not record.has_answered:
                 raise self._failed(record, error if self._drain.is_draining else ClientGone()) from error
             raise
+
+    async def _heard(self, question: Question, record: RunRecord) -> AsyncGenerator[Any]:
+        """Yield pydantic-ai's events of a run, and after them its answer."""
+        runner = self.runner
+        last: AgentRunResultEvent[Any] | None = None
+        async with runner.events(question, record) as events:
+            async for event in events:
+                if isinstance(event, AgentRunResultEvent):
+                    last = cast("AgentRunResultEvent[Any]", event)
+                else:
+                    yield event
+        if last is None:
+            raise RuntimeError("the run ended without a result")
+        answer = runner.answer(last.result, record)
+        # the line is written before the result is sent: who has the result finds the line
+        self._log.succeeded(record, model=answer.model, cost_usd=answer.cost_usd)
+        yield last
+        yield answer
 
     @asynccontextmanager
     async def _place(self, record: RunRecord) -> AsyncGenerator[None]:

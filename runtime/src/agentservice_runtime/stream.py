@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
@@ -49,12 +50,8 @@ class Telling(Protocol):
     has_status: bool
     """Whether a failure before anything is said is answered with a status of its own, and not in the stream."""
 
-    def event(self, event: Any) -> bytes | None:
-        """Return what pydantic-ai's ``event`` means to a client, None when nothing."""
-        ...
-
-    def result(self, answer: Answer) -> bytes:
-        """Return the end of a run that has answered."""
+    def words(self, events: AsyncGenerator[Any]) -> AsyncGenerator[bytes]:
+        """Yield what pydantic-ai's ``events``, of which the last is followed by the Answer, mean to a client."""
         ...
 
     def error(self, problem: Problem) -> bytes:
@@ -62,7 +59,27 @@ class Telling(Protocol):
         ...
 
 
-class EventTelling:
+class EachEventTelling:
+    """A telling for which each event stands by itself."""
+
+    async def words(self, events: AsyncGenerator[Any]) -> AsyncGenerator[bytes]:
+        """Yield what ``events`` mean, one by one."""
+        async with aclosing(events):
+            async for event in events:
+                told = self.result(event) if isinstance(event, Answer) else self.event(event)
+                if told:
+                    yield told
+
+    def event(self, event: Any) -> bytes | None:
+        """Return what pydantic-ai's ``event`` means to a client, None when nothing."""
+        raise NotImplementedError
+
+    def result(self, answer: Answer) -> bytes:
+        """Return the end of a run that has answered."""
+        raise NotImplementedError
+
+
+class EventTelling(EachEventTelling):
     """The events of `/v1/stream`."""
 
     has_status = False
@@ -165,7 +182,7 @@ def _arguments(args: Any) -> str:
     return args if isinstance(args, str) else orjson.dumps(args).decode()
 
 
-async def with_keepalive(events: AsyncIterator[bytes], *, seconds: float = KEEPALIVE_SECONDS) -> AsyncGenerator[bytes]:
+async def with_keepalive(events: AsyncGenerator[bytes], *, seconds: float = KEEPALIVE_SECONDS) -> AsyncGenerator[bytes]:
     """Yield ``events``, and a comment whenever none came for ``seconds``.
 
     One task reads ``events`` from beginning to end, since a run may not be moved between tasks. What it raises is
@@ -175,8 +192,9 @@ async def with_keepalive(events: AsyncIterator[bytes], *, seconds: float = KEEPA
 
     async def pump() -> None:
         try:
-            async for chunk in events:
-                await queue.put(chunk)
+            async with aclosing(events):
+                async for chunk in events:
+                    await queue.put(chunk)
         finally:
             # the reader may be gone, then nobody empties the queue
             while queue.full():

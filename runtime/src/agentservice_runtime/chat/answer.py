@@ -10,6 +10,7 @@ from pydantic_ai.messages import PartDeltaEvent, PartStartEvent, TextPart, TextP
 
 from agentservice_runtime.errors import Category, Problem
 from agentservice_runtime.runner import Answer
+from agentservice_runtime.stream import EachEventTelling
 
 _DONE: Final = b"data: [DONE]\n\n"
 _NEXT_STEP: Final = "\n\n"
@@ -45,7 +46,7 @@ class ChatWording:
         return {"id": self.run_id, "object": kind, "created": self.created, "model": self.model}
 
 
-class ChatTelling:
+class ChatTelling(EachEventTelling):
     """A streamed answer. Text is sent as it comes; JSON at the end, when it is known to fit its schema."""
 
     has_status = True

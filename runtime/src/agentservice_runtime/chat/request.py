@@ -10,11 +10,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final, cast
 
-import orjson
-from pydantic_ai.messages import ModelMessage, ModelRequest, ModelResponse, TextPart, UserPromptPart
-
+from agentservice_runtime.conversation import Conversation, Said
 from agentservice_runtime.errors import Category, FieldError, Problem, ServiceError
-from agentservice_runtime.runner import InputReader, Question, invalid
+from agentservice_runtime.runner import Question, invalid
 
 OBEYED: Final = frozenset({"model", "messages", "stream", "stream_options", "max_tokens", "max_completion_tokens"})
 IGNORED: Final = frozenset(
@@ -76,10 +74,10 @@ class ChatRequest:
 class ChatReader:
     """Reads the requests to one agent, which is the only model that there is."""
 
-    def __init__(self, model: str, *, reader: InputReader, is_text: bool) -> None:
-        """``reader`` knows the agent's input; ``is_text`` tells whether it answers text and not JSON."""
+    def __init__(self, model: str, *, conversation: Conversation, is_text: bool) -> None:
+        """``is_text`` tells whether the agent answers text and not JSON."""
         self.model = model
-        self._reader = reader
+        self._conversation = conversation
         self._is_text = is_text
 
     def read(self, body: dict[str, Any]) -> ChatRequest:
@@ -91,14 +89,13 @@ class ChatReader:
         if given["model"] != self.model:
             raise ServiceError(self.unknown_model(given["model"]))
         caps = [given[name] for name in ("max_tokens", "max_completion_tokens") if name in given]
-        *before, last = given["messages"]
+        said = [
+            Said(role=message["role"], text=_text(message), path=f"messages[{index}].content")
+            for index, message in enumerate(given["messages"])
+        ]
         options = given.get("stream_options", {})
         return ChatRequest(
-            question=Question(
-                prompt=self._prompt(last, index=len(before)),
-                history=tuple(self._history(before)),
-                max_output_tokens=min(caps, default=None),
-            ),
+            question=self._conversation.question(said, max_output_tokens=min(caps, default=None)),
             is_stream=given.get("stream", False),
             include_usage=options.get("include_usage") is True,
         )
@@ -136,47 +133,6 @@ class ChatReader:
             return not self._is_text
         # in Python False equals 0 and True 1
         return any(type(value) is type(neutral) and value == neutral for neutral in REFUSED[name])
-
-    def _prompt(self, message: dict[str, Any], *, index: int) -> str:
-        text = _text(message)
-        path = f"messages[{index}].content"
-        if not self._reader.is_typed:
-            if not text.strip():
-                raise invalid((FieldError(path=path, message="must be a text that is not empty"),))
-            return text
-        try:
-            value = orjson.loads(text)
-        except orjson.JSONDecodeError:
-            told = "must be the agent's input as JSON: its schema stands under Input at /docs"
-            raise invalid((FieldError(path=path, message=told),)) from None
-        return self._reader.prompt(value)
-
-    def _history(self, messages: list[dict[str, Any]]) -> Iterator[ModelMessage]:
-        """Yield the messages in pydantic-ai's form, what stands between two answers as one.
-
-        What a client says as `system` or `developer` comes to the model as a user's words, at its place: the agent's
-        instructions are the developer's, and no caller may speak in their name.
-        """
-        parts: list[UserPromptPart] = []
-        for index, message in enumerate(messages):
-            if message["role"] == "assistant":
-                if parts:
-                    yield ModelRequest(parts=[*parts])
-                    parts = []
-                yield ModelResponse(parts=[TextPart(content=_text(message))])
-            else:
-                parts.append(UserPromptPart(content=self._said(message, index=index)))
-        if parts:
-            yield ModelRequest(parts=[*parts])
-
-    def _said(self, message: dict[str, Any], *, index: int) -> str:
-        """Return what the model was told by an earlier message: an input that was refused then is quoted as it is."""
-        if message["role"] == "user" and self._reader.is_typed:
-            try:
-                return self._prompt(message, index=index)
-            except ServiceError:
-                pass
-        return _text(message)
 
 
 def _message_errors(messages: Any) -> Iterator[FieldError]:
