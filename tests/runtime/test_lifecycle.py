@@ -44,14 +44,14 @@ def test_a_pod_without_its_key_is_not_ready_until_it_has_it_and_stays_ready_with
 
 
 def test_sigterm_makes_it_not_ready_finishes_runs_and_streams_and_ends_with_0(launch, events, wait_until):
-    agent = launch(model="stream-20-100")
+    agent = launch(model="as-asked")
     results: dict[str, object] = {}
 
     def stream() -> None:
-        results["stream"] = httpx2.post(f"{agent.url}/v1/stream", json={"input": "x"}, timeout=30).text
+        results["stream"] = httpx2.post(f"{agent.url}/v1/stream", json={"input": "stream-40-100"}, timeout=30).text
 
     def run() -> None:
-        results["run"] = httpx2.post(f"{agent.url}/v1/run", json={"input": "x"}, timeout=30).status_code
+        results["run"] = httpx2.post(f"{agent.url}/v1/run", json={"input": "slow-3000"}, timeout=30).status_code
 
     threads = [threading.Thread(target=stream), threading.Thread(target=run)]
     for thread in threads:
@@ -69,7 +69,7 @@ def test_sigterm_makes_it_not_ready_finishes_runs_and_streams_and_ends_with_0(la
         thread.join(20)
     assert agent.exit_code() == 0
     found = events(str(results["stream"]))
-    assert [name for name, _ in found] == ["delta"] * 20 + ["result"]
+    assert [name for name, _ in found] == ["delta"] * 40 + ["result"]
     assert results["run"] == 200
 
 
