@@ -126,7 +126,7 @@ class Scene:
 
     def until_presumed(self, victim: WorkerProcess) -> None:
         """Wait until what a lost worker held counts as spent: its pod is taken away, or its leases end."""
-        if not self.choice.kind.needs_cluster:
+        if self.choice.kind is not LedgerKind.KUBERNETES:
             time.sleep(LEASE_SECONDS + 2)
             return
         cluster = self.stage.cluster
