@@ -16,6 +16,9 @@ from devcluster.errors import ClusterError
 from devcluster.progress import Progress
 from devcluster.settings import read_settings
 
+from .pods.kube import Kube
+from .shipped import EXAMPLES
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
@@ -56,3 +59,28 @@ def namespace(cluster: Cluster) -> Iterator[str]:
 def kubectl(cluster: Cluster) -> Callable[..., str]:
     """`kubectl(*arguments, stdin=None) -> str`: its output; ClusterError with its error output when it fails."""
     return install.Client(cluster=cluster).kubectl
+
+
+@pytest.fixture(scope="module")
+def kube(cluster: Cluster) -> Iterator[Kube]:
+    kube = Kube(kubectl=[str(cluster.kubectl())], kubeconfig=cluster.kubeconfig)
+    yield kube
+    kube.close()
+
+
+@pytest.fixture(scope="module")
+def manifest(cluster: Cluster, kube: Kube) -> Callable[[str], str]:
+    """The text of an example's file or overlay, with the images under the names that this cluster knows."""
+    renamed: dict[str, str] = {}
+    if cluster.image_name("localhost/any:tag") != "localhost/any:tag":  # a cluster that pulls from a registry
+        built = images.built(read_settings(), progress=Progress())
+        renamed = {alias: cluster.image_name(image.name) for image in built.all for alias in image.aliases}
+
+    def read(path: str) -> str:
+        place = EXAMPLES / path
+        text = kube.kubectl("kustomize", str(place)) if place.is_dir() else place.read_text()
+        for shipped, pulled in renamed.items():
+            text = text.replace(shipped, pulled)
+        return text
+
+    return read

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import re
 import subprocess
@@ -17,42 +16,14 @@ import jsonschema
 import pytest
 import yaml
 
-from devcluster import images
-from devcluster.cluster import Cluster
-from devcluster.progress import Progress
-from devcluster.settings import REPOSITORY, read_settings
+from devcluster.settings import REPOSITORY
 
 from .pods.agents import Agent
-from .pods.kube import ApiError, Kube, is_pod_ready
+from .pods.kube import Kube, is_pod_ready
+from .shipped import EXAMPLES, run
 
-EXAMPLES = REPOSITORY / "examples"
 POOL_SIZE = 5
 """Of examples/data-analyst/acme/infrastructure.py."""
-
-
-@pytest.fixture(scope="module")
-def kube(cluster: Cluster) -> Iterator[Kube]:
-    kube = Kube(kubectl=[str(cluster.kubectl())], kubeconfig=cluster.kubeconfig)
-    yield kube
-    kube.close()
-
-
-@pytest.fixture(scope="module")
-def manifest(cluster: Cluster, kube: Kube) -> Callable[[str], str]:
-    """The text of an example's file or overlay, with the images under the names that this cluster knows."""
-    renamed: dict[str, str] = {}
-    if cluster.image_name("localhost/any:tag") != "localhost/any:tag":  # a cluster that pulls from a registry
-        built = images.built(read_settings(), progress=Progress())
-        renamed = {alias: cluster.image_name(image.name) for image in built.all for alias in image.aliases}
-
-    def read(path: str) -> str:
-        place = EXAMPLES / path
-        text = kube.kubectl("kustomize", str(place)) if place.is_dir() else place.read_text()
-        for shipped, pulled in renamed.items():
-            text = text.replace(shipped, pulled)
-        return text
-
-    return read
 
 
 @pytest.fixture(scope="module")
@@ -83,15 +54,6 @@ def applied(kube: Kube, namespace: str, manifest: Callable[[str], str]) -> Calla
         return Agent(kube=kube, namespace=namespace, name=name)
 
     return apply
-
-
-def run(agent: Agent, content: Any) -> tuple[int, dict[str, Any]]:
-    """POST /v1/run through the agent's Service; return the status and the document."""
-    path = f"/api/v1/namespaces/{agent.namespace}/services/{agent.name}:80/proxy/v1/run"
-    try:
-        return 200, json.loads(agent.kube.request("POST", path, body={"input": content}))
-    except ApiError as error:
-        return error.status, json.loads(str(error).partition(": ")[2])
 
 
 def test_hello_answers(applied: Callable[[str], Agent]):
@@ -320,39 +282,9 @@ def test_a_hundred_runs_share_one_pool_which_is_closed_on_sigterm(analyst: Agent
     assert "example-password" not in told
 
 
-def test_an_overlay_for_development_serves(kube: Kube, manifest: Callable[[str], str]):
-    kube.kubectl("apply", "-f", "-", stdin=manifest("kustomize/dev"))
-    agent = Agent(kube=kube, namespace="agents-dev", name="concierge").wait_ready(seconds=180)
-    status, _ = run(agent, "What is on today?")
-    assert status == 200
-    kube.kubectl("delete", "namespace", "agents-dev", "--wait=false")
-
-
-def test_an_overlay_for_production_serves_callers_with_a_token(kube: Kube, manifest: Callable[[str], str]):
-    kube.kubectl("create", "namespace", "agents-prod")
-    kube.kubectl("-n", "agents-prod", "create", "secret", "generic", "openai", "--from-literal=api-key=not-a-real-key")
-    kube.kubectl("apply", "-f", "-", stdin=manifest("kustomize/prod"))
-    agent = Agent(kube=kube, namespace="agents-prod", name="concierge").wait_ready(seconds=240)
-    assert run(agent, "What is on today?")[0] == 401
-    secret = kube.get("Secret", "agents-prod", agent.live()["status"]["auth"]["secretName"])
-    assert secret is not None
-    token = base64.b64decode(secret["data"]["token"]).decode()
-    # Through the pod itself: the API server's proxy keeps Authorization for itself. The wrong body shows that the token
-    # was taken, without asking a provider that cannot be reached.
-    program = (
-        "import sys, urllib.request as u, urllib.error as e\n"
-        "r = u.Request('http://concierge/v1/run', b'{}', {'Authorization': 'Bearer ' + sys.stdin.read()})\n"
-        "try: print(u.urlopen(r).status)\n"
-        "except e.HTTPError as x: print(x.code)"
-    )
-    command = ("-n", "agents-prod", "exec", "-i", "deployment/concierge", "--", "python", "-c", program)
-    assert kube.kubectl(*command, stdin=token).split()[-1] in {"400", "415", "422"}
-    assert kube.kubectl(*command, stdin="another").split()[-1] == "401"
-    kube.kubectl("delete", "namespace", "agents-prod", "--wait=false")
-
-
 def test_every_example_is_applied_here():
-    here = Path(__file__).read_text() + (REPOSITORY / "tests/apiserver/test_gitops.py").read_text()
+    others = ("tests/cluster/test_overlays.py", "tests/apiserver/test_gitops.py")
+    here = Path(__file__).read_text() + "".join((REPOSITORY / other).read_text() for other in others)
     files = {str(path.relative_to(EXAMPLES)) for path in EXAMPLES.rglob("*.yaml")}
     folders = {str(path.parent.relative_to(EXAMPLES)) for path in EXAMPLES.rglob("kustomization.yaml")}
     alone = {path for path in files if not any(path.startswith(f"{folder}/") for folder in folders)}

@@ -42,7 +42,7 @@ def operator_namespace(kube: Kube) -> str:
     return install.NAMESPACE
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")  # the node is small: what comes after this folder needs its room
 def team(kube: Kube, images: Images) -> Iterator[str]:
     """The namespace, with everything in it that answers and calls."""
     name = f"team-{uuid.uuid4().hex[:6]}"
