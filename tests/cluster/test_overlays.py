@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+
+import pytest
 
 from .pods.agents import Agent
 from .pods.kube import Kube
 from .shipped import run
+
+
+@pytest.fixture(autouse=True)
+def fresh(kube: Kube) -> Iterator[None]:
+    """Nothing of these namespaces, which are named in the overlays, is left of an earlier try, or of this one."""
+    delete = ("delete", "namespace", "agents-dev", "agents-prod", "--ignore-not-found")
+    kube.kubectl(*delete)
+    yield
+    kube.kubectl(*delete, "--wait=false")
 
 
 def test_an_overlay_for_development_serves(kube: Kube, manifest: Callable[[str], str]):
@@ -15,7 +26,6 @@ def test_an_overlay_for_development_serves(kube: Kube, manifest: Callable[[str],
     agent = Agent(kube=kube, namespace="agents-dev", name="concierge").wait_ready(seconds=180)
     status, _ = run(agent, "What is on today?")
     assert status == 200
-    kube.kubectl("delete", "namespace", "agents-dev", "--wait=false")
 
 
 def test_an_overlay_for_production_serves_callers_with_a_token(kube: Kube, manifest: Callable[[str], str]):
@@ -38,4 +48,3 @@ def test_an_overlay_for_production_serves_callers_with_a_token(kube: Kube, manif
     command = ("-n", "agents-prod", "exec", "-i", "deployment/concierge", "--", "python", "-c", program)
     assert kube.kubectl(*command, stdin=token).split()[-1] in {"400", "415", "422"}
     assert kube.kubectl(*command, stdin="another").split()[-1] == "401"
-    kube.kubectl("delete", "namespace", "agents-prod", "--wait=false")

@@ -20,14 +20,14 @@ from .waiting import wait
 RESTRICTED = "pod-security.kubernetes.io/enforce=restricted"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def kube(cluster: Cluster) -> Iterator[Kube]:
     kube = Kube(kubectl=[str(cluster.kubectl())], kubeconfig=cluster.kubeconfig)
     yield kube
     kube.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def images(kube: Kube, operator_namespace: str) -> Images:
     live = kube.get("Deployment", operator_namespace, install.RELEASE)
     assert live is not None, f"the operator is not installed in {operator_namespace}"
@@ -36,7 +36,7 @@ def images(kube: Kube, operator_namespace: str) -> Images:
     return Images(operator=container["image"], runtime=runtime)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def operator_namespace(kube: Kube) -> str:
     kube.kubectl("label", "--overwrite", "namespace", install.NAMESPACE, RESTRICTED)
     return install.NAMESPACE
@@ -60,12 +60,12 @@ def team(kube: Kube, images: Images) -> Iterator[str]:
     kube.kubectl("delete", "namespace", name, "--wait=false")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def caller(kube: Kube, team: str) -> Caller:
     return Caller(kube, namespace=team)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def model_url(team: str) -> str:
     """Where agents find the stand-in for a model provider."""
     return f"http://model-server.{team}.svc/v1"
