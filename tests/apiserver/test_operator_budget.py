@@ -156,7 +156,8 @@ def test_usage_alone_is_written_once_a_minute_at_most(agent: Workbench, audit: A
     for _ in range(20):
         spend(agent, 10)
         time.sleep(0.15)
-    assert [w for w in audit.writes(namespace=agent.namespace) if w.resource == "agentservices"] == []
+    told = [w for w in audit.writes(namespace=agent.namespace) if w.resource == "agentservices"]
+    assert len(told) <= 1, "the first 10 tokens may have been told together with something else, which is not counted"
     spend(agent, 700)
     agent.settles("BudgetAvailable", "True", "BudgetWarning")
 
