@@ -16,6 +16,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx2
+from reach import reach
 
 TIMEOUT_SECONDS = 60.0
 
@@ -107,6 +108,7 @@ async def main() -> None:
                 if not await listen(own, options.urls[0], body=options.body, headers=headers):
                     await asyncio.sleep(0.5)
 
+        await asyncio.gather(*(reach(own, url) for url in set(options.urls)))
         for _ in range(options.streams):
             tasks.create_task(keep_listening())
         began, sent = loop.time(), 0

@@ -17,6 +17,7 @@ NAME = "caller"
 LOAD = "load.py"
 SPEND = "spend.py"
 CHAT = "chat.py"
+REACH = "reach.py"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,7 +147,7 @@ class Caller:
                 "apiVersion": "v1",
                 "kind": "ConfigMap",
                 "metadata": {"name": NAME, "namespace": self._namespace},
-                "data": {name: Path(__file__).with_name(name).read_text() for name in (LOAD, SPEND, CHAT)},
+                "data": {name: Path(__file__).with_name(name).read_text() for name in (LOAD, SPEND, CHAT, REACH)},
             },
             _pod(self._namespace, image=image),
         )

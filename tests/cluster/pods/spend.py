@@ -11,7 +11,9 @@ import json
 from collections import Counter
 from typing import Any
 
+import httpx2
 import openai
+from reach import reach
 
 
 async def main() -> None:
@@ -25,6 +27,9 @@ async def main() -> None:
     counts = Counter[str]()
     refusals: list[dict[str, str | None]] = []
     left = options.requests
+
+    async with httpx2.AsyncClient(trust_env=False) as first:
+        await reach(first, options.url)
 
     async def count(_: Any) -> None:
         counts["http_requests"] += 1
