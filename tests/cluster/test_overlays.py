@@ -12,23 +12,32 @@ from .pods.kube import Kube
 from .shipped import run
 
 
-@pytest.fixture(autouse=True)
-def fresh(kube: Kube) -> Iterator[None]:
-    """Nothing of these namespaces, which are named in the overlays, is left of an earlier try, or of this one."""
-    delete = ("delete", "namespace", "agents-dev", "agents-prod", "--ignore-not-found")
-    kube.kubectl(*delete)
-    yield
-    kube.kubectl(*delete, "--wait=false")
+@pytest.fixture
+def begin(kube: Kube) -> Iterator[Callable[[str], None]]:
+    """See that nothing is left of an earlier try in a namespace that an overlay names, and remove it in the end."""
+    begun: list[str] = []
+
+    def begin(namespace: str) -> None:
+        kube.kubectl("delete", "namespace", namespace, "--ignore-not-found")  # waits, minutes where pods may drain long
+        begun.append(namespace)
+
+    yield begin
+    for namespace in begun:
+        kube.kubectl("delete", "namespace", namespace, "--wait=false")
 
 
-def test_an_overlay_for_development_serves(kube: Kube, manifest: Callable[[str], str]):
+def test_an_overlay_for_development_serves(kube: Kube, manifest: Callable[[str], str], begin: Callable[[str], None]):
+    begin("agents-dev")
     kube.kubectl("apply", "-f", "-", stdin=manifest("kustomize/dev"))
     agent = Agent(kube=kube, namespace="agents-dev", name="concierge").wait_ready(seconds=180)
     status, _ = run(agent, "What is on today?")
     assert status == 200
 
 
-def test_an_overlay_for_production_serves_callers_with_a_token(kube: Kube, manifest: Callable[[str], str]):
+def test_an_overlay_for_production_serves_callers_with_a_token(
+    kube: Kube, manifest: Callable[[str], str], begin: Callable[[str], None]
+):
+    begin("agents-prod")
     kube.kubectl("create", "namespace", "agents-prod")
     kube.kubectl("-n", "agents-prod", "create", "secret", "generic", "openai", "--from-literal=api-key=not-a-real-key")
     kube.kubectl("apply", "-f", "-", stdin=manifest("kustomize/prod"))
