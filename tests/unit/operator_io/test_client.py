@@ -1,14 +1,12 @@
 """What the client does when the API server misbehaves."""
 
 import asyncio
-from contextlib import aclosing
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
 from agentservice_operator.kube import requests
-from agentservice_operator.kube.client import PAGES_AT_ONCE
 from agentservice_operator.kube.errors import (
     AlreadyExists,
     ApiError,
@@ -37,26 +35,6 @@ async def test_a_list_is_read_page_by_page_and_names_the_type_of_each_item(api: 
     assert {item["kind"] for item in listing.items} == {"ConfigMap"}
     assert listing.resource_version == "105"
     assert api.count("list", "configmaps") == 3
-
-
-async def test_no_more_pages_than_allowed_are_in_memory_at_once_and_all_are_read(api: Any, make_client: Any) -> None:
-    for number in range(6):
-        api.put("configmaps", f"c{number}")
-    client = make_client()
-    held = most = read = 0
-
-    async def go_through() -> None:
-        nonlocal held, most, read
-        async with aclosing(client.pages(CONFIGMAPS, limit=2)) as pages:
-            async for page in pages:
-                held += 1
-                most = max(most, held)
-                await asyncio.sleep(0.01)
-                read += len(page.items)
-                held -= 1
-
-    await asyncio.gather(*(go_through() for _ in range(5)))
-    assert (most, read) == (PAGES_AT_ONCE, 30)
 
 
 async def test_metadata_only_asks_for_partial_objects(api: Any, make_client: Any) -> None:

@@ -28,8 +28,6 @@ from agentservice_operator.kube.stream import WatchEvent, lines, name_type, watc
 from agentservice_operator.manifest import Manifest
 
 PAGE_SIZE = 100
-PAGES_AT_ONCE = 2
-"""Pages of lists that are in memory at the same time: at a start all kinds are listed, each page of some megabytes."""
 """Objects per page of a list. Small, because a page is in memory as parsed before it is trimmed: a Deployment is 100 kB then."""
 
 
@@ -94,7 +92,6 @@ class Client:
         self._random = random
         self._sleep = sleep
         self._slots = asyncio.Semaphore(concurrency)
-        self._pages = asyncio.Semaphore(PAGES_AT_ONCE)
         self._timeout = aiohttp.ClientTimeout(total=request_timeout)
         self._policy = policy or RetryPolicy()
         self._guard = guard
@@ -177,16 +174,13 @@ class Client:
                 limit=limit,
                 continue_token=token or None,
             )
-            async with self._pages:  # until whoever asked is done with it
-                answer = await self._json(request)
-                metadata: dict[str, Any] = answer.get("metadata") or {}
-                token = metadata.get("continue") or ""
-                items: list[Manifest] = answer.get("items") or []
-                del answer
-                for item in items:  # items of a list come without their type
-                    name_type(item, resource)
-                yield Page(items=items, resource_version=metadata.get("resourceVersion") or "", continue_token=token)
-                del items
+            answer = await self._json(request)
+            metadata: dict[str, Any] = answer.get("metadata") or {}
+            token = metadata.get("continue") or ""
+            items: list[Manifest] = answer.get("items") or []
+            for item in items:  # items of a list come without their type
+                name_type(item, resource)
+            yield Page(items=items, resource_version=metadata.get("resourceVersion") or "", continue_token=token)
             if not token:
                 return
 
