@@ -202,7 +202,7 @@ ALL: Final[Sequence[tuple[Play, Sequence[LedgerKind]]]] = (
     (killed, (*ON_ONE_MACHINE, *IN_A_CLUSTER)),
     (restarted, (*ON_ONE_MACHINE, *IN_A_CLUSTER)),
     (wrong_clock, (LedgerKind.REDIS, *IN_A_CLUSTER)),
-    (over_days, (*ON_ONE_MACHINE, LedgerKind.KUBERNETES)),
+    (over_days, (*ON_ONE_MACHINE, *IN_A_CLUSTER)),
     (redis_with(Persistence.AOF), ON_REDIS),
     (redis_with(Persistence.RDB), ON_REDIS),
     (redis_with(Persistence.NOTHING), ON_REDIS),

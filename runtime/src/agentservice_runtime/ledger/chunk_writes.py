@@ -140,6 +140,8 @@ def _posting(status: LedgerStatus, holder: str, part: Part) -> Posting | None:
         return None
     hand = status.holder(holder, key)
     listed = hand if hand is not None else Holder(holder=holder, window=chunk.name, start=key[1])  # type: ignore[arg-type]  # a name that Redis tells is one of a window
+    if not listed.spent.fits(chunk.settled) and listed.seq > chunk.seq:
+        return None  # another pod, which did not wait for this one any more, has said more since
     if listed.seq < chunk.seq or not listed.spent.fits(chunk.settled):
         raise Ended
     owed = chunk.settled - listed.spent

@@ -247,7 +247,7 @@ class Chunks:
 
     async def _agree(self, told: list[Chunk]) -> bool:
         """Tell whether Redis and what is seen of the AgentLedger are of the same moment; if not, bring them together."""
-        behind, ahead = False, False
+        behind, ahead, stored = False, False, self._stored
         for chunk in told:
             key = chunk.key(self._status)
             hand = None if key is None else self._status.holder(self.holder, key)
@@ -256,7 +256,7 @@ class Chunks:
         if ahead:
             if await self._news(LAG_SECONDS):
                 return False
-            if await self._authority.look() is self._stored:
+            if await self._authority.look() is stored:
                 LOGGER.warning("the AgentLedger does not go on from what the budget's Redis knows: a new epoch begins")
                 await self._begin_epoch(over=self.epoch)
         elif behind:
@@ -378,10 +378,12 @@ class Chunks:
     async def _news(self, seconds: float) -> bool:
         """Tell whether something changes in the AgentLedger within so many seconds."""
         self._seen.clear()
-        with contextlib.suppress(TimeoutError):
+        try:
             async with asyncio.timeout(seconds):
                 await self._seen.wait()
-        return self._seen.is_set()
+        except TimeoutError:
+            return False
+        return True  # whatever the next one has cleared meanwhile
 
     def _look_up(self) -> None:
         """Something has changed in the AgentLedger: perhaps others wait for what is idle here, or the limit has fallen."""
