@@ -134,6 +134,8 @@ class Reconciler:
                     adopt=adopt,
                     prunable=self._prunable(owner, key, desired, observed),
                 )
+                if _finds_orphans(changes) and not await self._is_wanted(owner):
+                    return Result()
                 done, obstacle = await self._write(changes, owner, desired.rendered, adopt=adopt)
                 for announcement in written(done):
                     logger.info("%s", announcement.note)
@@ -154,6 +156,14 @@ class Reconciler:
         )
         waits.append(await self._report(key, live, previous, status, budget))
         return Result(requeue_after=min((wait for wait in waits if wait is not None), default=None))
+
+    async def _is_wanted(self, owner: Owner) -> bool:
+        """Ask whether an AgentService is still there and not being deleted: our watch of it may lag behind that of its children."""
+        try:
+            live = await self._client.get(AGENTSERVICES, owner.namespace, owner.name)
+        except NotFound:
+            return False
+        return live["metadata"]["uid"] == owner.uid and not live["metadata"].get("deletionTimestamp")
 
     async def _keep_orphan(self, key: Key) -> Result:
         """Keep the ledger of an AgentService that is gone."""
@@ -402,3 +412,8 @@ def _refused(child: ChildKey, error: ApiError) -> Obstacle:
         message=f"{child} cannot be written: {error.message}: lift the quota or policy, or grant the operator the permission",
         stalls=False,
     )
+
+
+def _finds_orphans(changes: Plan) -> bool:
+    """Tell whether a child has lost its owner, as on `kubectl delete --cascade=orphan`: given one again, it would be deleted with it."""
+    return any(change.live is not None and not controller_uid(change.live) for change in changes.of(Verb.APPLY))

@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
+import pytest
+
 from agentservice_api import names
 from agentservice_operator import observe
 from agentservice_operator.caches import BY_POD, BY_REFERENCE, BY_SERVICE, Caches, index_by_reference, index_by_service
@@ -29,13 +31,26 @@ class Server:
         self.version = 100
         self.written: list[str] = []
         self.meanwhile: Any = None
+        self.stored: dict[str, Manifest] = {}
+        """Children that are patched."""
 
     async def create(self, resource: Any, manifest: Manifest, **_: Any) -> Manifest:
         self.version += 1
         self.written.append(f"create {manifest['kind']}")
         return stored(manifest, uid=manifest["kind"], resourceVersion=str(self.version))
 
+    async def get(self, resource: Any, namespace: str, name: str) -> Manifest:
+        return self.live
+
+    async def patch_json(self, resource: Any, namespace: str, name: str, operations: Any, **_: Any) -> Manifest:
+        self.written.append(f"patch {resource.kind}")
+        return self.stored[resource.kind]
+
     async def apply(self, resource: Any, manifest: Manifest, **_: Any) -> Manifest:
+        if manifest["kind"] != names.KIND:
+            self.written.append(f"apply {manifest['kind']}")
+            self.version += 1
+            return stored(manifest, uid=manifest["kind"], resourceVersion=str(self.version))
         if self.live is None:
             raise NotFound(status=404, name="support")
         self.written.append(f"apply {manifest['kind']} status")
@@ -149,6 +164,24 @@ async def test_an_annotation_that_slips_in_before_our_status_is_not_lost() -> No
     await reconciler.reconcile(KEY)
     caches.agent_services.put(server.live)
     assert told == [KEY]
+
+
+@pytest.mark.parametrize("is_dying", [False, True])
+async def test_a_child_without_its_owner_gets_it_back_unless_the_agent_is_being_deleted_from_it(is_dying: bool) -> None:
+    server, caches, reconciler, _ = setting(live_agent())
+    await reconciler.reconcile(KEY)
+    (service,) = caches.children["Service"].by_index(BY_SERVICE, KEY)
+    orphan = {**service["metadata"], "ownerReferences": [], "resourceVersion": "900"}
+    entry = {**orphan["managedFields"][0]}
+    entry["fieldsV1"] = {**entry["fieldsV1"], "f:metadata": {"f:annotations": {}, "f:labels": {}}}
+    server.stored["Service"] = {**service, "metadata": {**orphan, "managedFields": [entry]}}
+    caches.children["Service"].put(server.stored["Service"])
+    server.written.clear()
+    if is_dying:  # which our watch has not told of
+        server.live["metadata"]["deletionTimestamp"] = "2026-11-23T00:00:00Z"
+    await reconciler.reconcile(KEY)
+    assert bool(server.written) is not is_dying
+    assert ("apply Service" in server.written) is not is_dying
 
 
 async def test_an_agent_deleted_before_our_status_is_no_failure() -> None:
