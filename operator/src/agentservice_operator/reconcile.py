@@ -120,7 +120,13 @@ class Reconciler:
         budget, kept, refused = await self._keep_ledger(key, live, desired, previous, paused=paused)
         obstacle = obstacle or refused
         waits = [kept.wait]
-        if desired is not None and is_held_back(budget, self._caches.observation(key, owner.uid).autoscaler):
+        if (
+            desired is not None
+            and desired.spec.autoscaling is not None
+            and budget is not None
+            # last: an observation unpacks all that is known of the agent
+            and is_held_back(budget, self._caches.observation(key, owner.uid).autoscaler)
+        ):
             desired = replace(desired, rendered=hold_back(desired.rendered))
         if desired is not None and not paused:
             if obstacle is None:

@@ -165,16 +165,17 @@ class Client:
         """The list page by page, all at one resourceVersion, so that nobody holds it whole."""
         token = ""
         while True:
-            request = requests.list_page(
-                resource,
-                namespace=namespace,
-                label_selector=label_selector,
-                field_selector=field_selector,
-                metadata_only=metadata_only,
-                limit=limit,
-                continue_token=token or None,
+            answer = await self._json(
+                requests.list_page(
+                    resource,
+                    namespace=namespace,
+                    label_selector=label_selector,
+                    field_selector=field_selector,
+                    metadata_only=metadata_only,
+                    limit=limit,
+                    continue_token=token or None,
+                )
             )
-            answer = await self._json(request)
             metadata: dict[str, Any] = answer.get("metadata") or {}
             token = metadata.get("continue") or ""
             items: list[Manifest] = answer.get("items") or []
