@@ -11,29 +11,8 @@ import httpx2
 import pytest
 from ag_ui.core import Event, RunAgentInput, UserMessage
 from pydantic import TypeAdapter
+from tests.runtime.typed_agent import AUTH, INPUT, OUTPUT, TOKEN
 
-TOKEN = "canary-token-web-123456"
-AUTH = {
-    "type": "BearerToken",
-    "tokens": [{"name": "web", "valueFrom": {"secretKeyRef": {"name": "support-web", "key": "token"}}}],
-}
-INPUT = {
-    "schema": {
-        "type": "object",
-        "required": ["customer_id", "issue"],
-        "properties": {"customer_id": {"type": "integer"}, "issue": {"type": "string"}},
-    },
-    "promptTemplate": "Customer {customer_id}: {issue}",
-}
-OUTPUT = {
-    "type": "object",
-    "required": ["response", "suggested_actions", "escalated"],
-    "properties": {
-        "response": {"type": "string"},
-        "suggested_actions": {"type": "array", "items": {"type": "string"}},
-        "escalated": {"type": "boolean"},
-    },
-}
 EVENT: TypeAdapter[Any] = TypeAdapter(Event)
 
 

@@ -14,13 +14,9 @@ from typing import Any
 
 import httpx2
 import pytest
-from tests.services.programs import program
 from tests.services.redis_server import RedisServer
 
 from agentservice_runtime import service
-from devcluster.errors import ClusterError
-from devcluster.packages import Need
-from devcluster.settings import read_settings
 
 PODS = 4
 WEB, BATCH = "canary-token-web-123456", "canary-token-batch-123456"
@@ -40,16 +36,6 @@ PATIENT = {"AGENTSERVICE_CACHE_ANSWER_SECONDS": "60"}
 EVER = 150
 """Seconds that a condition may take on a slow machine; nothing is asserted of how long anything takes."""
 _NUMBERS = count()
-
-
-@pytest.fixture(scope="module")
-def installed() -> None:
-    try:
-        program(Need.REDIS)
-    except ClusterError as error:
-        if read_settings().ci:
-            pytest.fail(str(error))
-        pytest.skip(str(error))
 
 
 @pytest.fixture(scope="module")

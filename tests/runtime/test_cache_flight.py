@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 from pydantic_ai.messages import ModelResponse, TextPart
-from tests.services.programs import program
 from tests.services.redis_server import RedisServer
 from tests.services.tcp_proxy import Fault, TcpProxy
 
@@ -20,22 +19,9 @@ from agentservice_runtime.cache.flight import Alone, Flights, Found, Lease
 from agentservice_runtime.cache.purges import ALL, Purges, of_prefix
 from agentservice_runtime.cache.replay import Kept
 from agentservice_runtime.cache.store import Store, Unavailable
-from devcluster.errors import ClusterError
-from devcluster.packages import Need
-from devcluster.settings import read_settings
 
 EVER = 100
 _KEYS = count()
-
-
-@pytest.fixture(scope="module")
-def installed() -> None:
-    try:
-        program(Need.REDIS)
-    except ClusterError as error:
-        if read_settings().ci:
-            pytest.fail(str(error))
-        pytest.skip(str(error))
 
 
 @pytest.fixture(scope="module")

@@ -13,30 +13,9 @@ from pathlib import Path
 
 import openai
 import pytest
+from tests.runtime.typed_agent import AUTH, INPUT, OUTPUT, TOKEN
 
-TOKEN = "canary-token-web-123456"
-AUTH = {
-    "type": "BearerToken",
-    "tokens": [{"name": "web", "valueFrom": {"secretKeyRef": {"name": "support-web", "key": "token"}}}],
-}
 PAGE = Path(__file__).resolve().parents[2] / "docs/interfaces.md"
-INPUT = {
-    "schema": {
-        "type": "object",
-        "required": ["customer_id", "issue"],
-        "properties": {"customer_id": {"type": "integer"}, "issue": {"type": "string"}},
-    },
-    "promptTemplate": "Customer {customer_id}: {issue}",
-}
-OUTPUT = {
-    "type": "object",
-    "required": ["response", "suggested_actions", "escalated"],
-    "properties": {
-        "response": {"type": "string"},
-        "suggested_actions": {"type": "array", "items": {"type": "string"}},
-        "escalated": {"type": "boolean"},
-    },
-}
 TOOL = {"mine.py": "def lookup(x: int) -> str:\n    return 'hidden result'\n"}
 
 
