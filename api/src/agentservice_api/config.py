@@ -31,8 +31,19 @@ from agentservice_api.spec import (
 )
 
 SCHEMA_VERSION: Final = 1
+ROLE_VARIABLE: Final = "AGENTSERVICE_ROLE"
+"""The variable of a pod's environment that says which of `Role` it has. Absent: Role.SERVER."""
 
 _Choice = TypeVar("_Choice", bound=ModelChoice)
+
+
+class Role(StrEnum):
+    """What a process of an agent does. All read the same file."""
+
+    SERVER = "server"
+    """It serves the agent's paths, and works off the queue unless there are workers for it."""
+    WORKER = "worker"
+    """It works off the queue, and serves /health, /ready and /metrics alone."""
 
 
 class ServingConfig(Model):
@@ -79,6 +90,21 @@ class CacheConfig(Model):
     cacheable_tools: tuple[str, ...] = ()
 
 
+class QueueConfig(Model):
+    """`spec.queue` where it is enabled. How many workers there are is not in it: that needs no new revision."""
+
+    redis_url: SecretSource
+    """The key that holds the URL."""
+    uid: str = ""
+    """As in `CacheConfig`."""
+    concurrency_per_pod: int = Field(default=4, ge=1)
+    lease_seconds: int = Field(default=30, ge=1)
+    max_attempts: int = Field(default=3, ge=1)
+    result_ttl_seconds: int = Field(default=86_400, ge=1)
+    has_workers: bool = False
+    """Whether pods of their own work: those with ROLE_VARIABLE set to Role.WORKER. The others then only take tasks in."""
+
+
 class RuntimeConfig(Model):
     """The configuration of one revision. `agent.instructions_from` is resolved: it is never set here."""
 
@@ -95,6 +121,8 @@ class RuntimeConfig(Model):
     """None: nothing is metered."""
     cache: CacheConfig | None = None
     """None: no answer is given twice."""
+    queue: QueueConfig | None = None
+    """None: no task is taken."""
 
     @property
     def models(self) -> tuple[ModelChoice, ...]:
@@ -162,6 +190,7 @@ def runtime_config(
         errors=spec.errors,
         budget=_budget_config(spec, terms),
         cache=_cache_config(spec, uid),
+        queue=_queue_config(spec, uid),
     )
 
 
@@ -198,4 +227,19 @@ def _cache_config(spec: AgentServiceSpec, uid: str) -> CacheConfig | None:
         scope=cache.scope,
         tags=cache.tags,
         cacheable_tools=cache.cacheable_tools,
+    )
+
+
+def _queue_config(spec: AgentServiceSpec, uid: str) -> QueueConfig | None:
+    queue = spec.queue
+    if not queue.enabled or spec.redis is None:
+        return None
+    return QueueConfig(
+        redis_url=spec.redis.url_from,
+        uid=uid,
+        concurrency_per_pod=queue.concurrency_per_pod,
+        lease_seconds=queue.lease_seconds,
+        max_attempts=queue.max_attempts,
+        result_ttl_seconds=queue.result_ttl_seconds,
+        has_workers=queue.workers is not None,
     )

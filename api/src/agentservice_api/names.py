@@ -82,6 +82,23 @@ def ledger_role_name(name: str) -> str:
     return f"{name}-ledger"
 
 
+QUEUE_GROUP: Final = "workers"
+"""The consumer group of a queue's stream: what is neither delivered to it nor acknowledged by it waits, or is worked on."""
+
+
+def queue_prefix(*, namespace: str, name: str, uid: str) -> str:
+    """Return what the Redis keys of an agent's queue begin with; the braces put them into one slot of a Redis Cluster.
+
+    The UID (empty outside of a cluster) tells namesakes of clusters apart that share a Redis.
+    """
+    return f"agentservice:queue:{{{namespace}/{name}/{uid}}}"
+
+
+def queue_stream(*, namespace: str, name: str, uid: str) -> str:
+    """Return the key of the stream of tasks that wait or are worked on: the length of an agent's queue is read there."""
+    return f"{queue_prefix(namespace=namespace, name=name, uid=uid)}:tasks"
+
+
 def is_legal_name(name: str) -> bool:
     """Tell whether ``name`` may name an AgentService."""
     return len(name) <= MAX_NAME_LENGTH and re.fullmatch(NAME_PATTERN, name) is not None

@@ -347,6 +347,8 @@ def _secrets_of(config: RuntimeConfig) -> list[SecretKeySelector]:
         found.append(config.budget.redis_url.secret_key_ref)
     if config.cache is not None:
         found.append(config.cache.redis_url.secret_key_ref)
+    if config.queue is not None:
+        found.append(config.queue.redis_url.secret_key_ref)
     if config.auth.type is AuthType.BEARER_TOKEN:
         found += [token.value_from.secret_key_ref for token in config.auth.tokens]
     found += [h.value_from.secret_key_ref for server in config.agent.mcp_servers for h in server.headers]

@@ -261,3 +261,10 @@ def test_messages_never_hold_the_value_of_an_environment_variable() -> None:
     problems = semantic_problems(spec)
     assert len(problems) == 3
     assert canary not in str(problems)
+
+
+def test_a_drain_that_is_shorter_than_a_run_is_right_with_a_queue_to_give_tasks_back_to() -> None:
+    redis = {"urlFrom": {"secretKeyRef": {"name": "redis", "key": "url"}}}
+    short = {"drainTimeoutSeconds": 60}
+    assert fields(spec_of(runtime=short, redis=redis, queue={"enabled": True})) == []
+    assert fields(spec_of(runtime=short, redis=redis, queue={"enabled": False})) == ["spec.runtime.drainTimeoutSeconds"]

@@ -20,6 +20,7 @@ WORDS = {
     "should be at least 1 chars long": "must have at least 1 characters",
     "should be greater than or equal to 0": "must be at least 0",
     "should be greater than or equal to 1": "must be at least 1",
+    "should be greater than or equal to 5": "must be at least 5",
     "should be less than or equal to 65535": "must be at most 65535",
     "should be less than or equal to 100": "must be at most 100",
     "unknown time zone": "timeZone names no time zone of the tz database",

@@ -241,3 +241,17 @@ def test_the_cache_gets_its_redis_as_a_file_and_the_uid_that_tells_it_from_its_n
     assert [s["secret"]["items"][0]["path"] for s in sources] == ["redis/url"]
     off = rendered(cache={"enabled": False, "tags": ["catalog"]}, redis=redis)
     assert off.revision == rendered(redis=redis).revision
+
+
+def test_the_queue_gets_its_redis_as_a_file_and_says_who_works_but_not_how_many() -> None:
+    redis = {"urlFrom": {"secretKeyRef": {"name": "redis", "key": "url"}}}
+    result = rendered(queue={"enabled": True, "maxAttempts": 5}, redis=redis)
+    config = json.loads(child(result, "ConfigMap")["data"]["config.json"])
+    assert config["queue"] == {"redisUrl": redis["urlFrom"], "uid": UID, "maxAttempts": 5}
+    volumes = child(result, "Deployment")["spec"]["template"]["spec"]["volumes"]
+    (sources,) = [v["projected"]["sources"] for v in volumes if v["name"] == "secrets"]
+    assert [s["secret"]["items"][0]["path"] for s in sources] == ["redis/url"]
+    few, many = ({"enabled": True, "workers": {"replicas": count}} for count in (1, 9))
+    assert rendered(queue=few, redis=redis).revision == rendered(queue=many, redis=redis).revision
+    assert rendered(queue=few, redis=redis).revision != rendered(queue={"enabled": True}, redis=redis).revision
+    assert rendered(queue={"enabled": False, "maxAttempts": 5}, redis=redis).revision == rendered(redis=redis).revision

@@ -15,11 +15,11 @@ def timing_problems(spec: AgentServiceSpec) -> Iterator[Problem]:
     """Yield durations that contradict each other, and a rollout that could never move."""
     limits = spec.agent.limits
     least = limits.run_timeout_seconds + 10
-    if spec.drain_timeout_seconds < least:
+    if spec.drain_timeout_seconds < least and not spec.queue.enabled:
         yield Problem(
             "spec.runtime.drainTimeoutSeconds",
             f"is {spec.drain_timeout_seconds}, perhaps by the platform's agentDefaults, and agent.limits.runTimeoutSeconds + 10 is {least}, so a "
-            "stopping pod would cut runs: raise it or lower runTimeoutSeconds",
+            "stopping pod would cut runs: raise it, lower runTimeoutSeconds, or enable the queue",
         )
     if {str(spec.rollout.max_surge), str(spec.rollout.max_unavailable)} <= {"0", "0%"}:
         yield Problem(

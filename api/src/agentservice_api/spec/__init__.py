@@ -28,6 +28,7 @@ from agentservice_api.spec.network import (
     ServiceType,
 )
 from agentservice_api.spec.observability import LogFormat, LogLevel, ObservabilitySpec
+from agentservice_api.spec.queue import Durability, QueueSpec, QueueWorkers
 from agentservice_api.spec.redis import RedisSpec
 from agentservice_api.spec.references import (
     ConfigMapKeySelector,
@@ -58,6 +59,7 @@ __all__ = [
     "ConfigMapKeySelector",
     "Degrade",
     "Destination",
+    "Durability",
     "EnvFromSource",
     "EnvVar",
     "ErrorMessages",
@@ -91,6 +93,8 @@ __all__ = [
     "Pricing",
     "Probe",
     "Probes",
+    "QueueSpec",
+    "QueueWorkers",
     "RedisSpec",
     "Resources",
     "Retries",

@@ -17,6 +17,7 @@ from agentservice_api.spec.errors import ErrorsSpec
 from agentservice_api.spec.model import ModelChoice, ModelSpec
 from agentservice_api.spec.network import NetworkSpec
 from agentservice_api.spec.observability import ObservabilitySpec
+from agentservice_api.spec.queue import QueueSpec
 from agentservice_api.spec.redis import RedisSpec
 from agentservice_api.spec.rollout import RolloutSpec
 from agentservice_api.spec.runtime import RuntimeSpec
@@ -33,10 +34,11 @@ class AgentServiceSpec(Model):
             field_path=".model.name",
         ),
         Rule(
-            rule="!has(self.runtime) || !has(self.runtime.drainTimeoutSeconds) || self.runtime.drainTimeoutSeconds >= "
+            rule="(has(self.queue) && has(self.queue.enabled) && self.queue.enabled) || "
+            "!has(self.runtime) || !has(self.runtime.drainTimeoutSeconds) || self.runtime.drainTimeoutSeconds >= "
             "(has(self.agent.limits) && has(self.agent.limits.runTimeoutSeconds) ? self.agent.limits.runTimeoutSeconds : 300) + 10",
             message="runtime.drainTimeoutSeconds must be at least agent.limits.runTimeoutSeconds (default 300) + 10, "
-            "or a stopping pod would cut runs: raise it or lower runTimeoutSeconds",
+            "or a stopping pod would cut runs: raise it, lower runTimeoutSeconds, or enable the queue",
             field_path=".runtime.drainTimeoutSeconds",
         ),
         Rule(
@@ -49,6 +51,11 @@ class AgentServiceSpec(Model):
             rule="has(self.redis) || !has(self.cache) || !has(self.cache.enabled) || !self.cache.enabled",
             message="cache.enabled needs spec.redis: set redis.urlFrom, or remove the cache",
             field_path=".cache.enabled",
+        ),
+        Rule(
+            rule="has(self.redis) || !has(self.queue) || !has(self.queue.enabled) || !self.queue.enabled",
+            message="queue.enabled needs spec.redis: set redis.urlFrom, or remove the queue",
+            field_path=".queue.enabled",
         ),
     )
 
@@ -64,7 +71,10 @@ class AgentServiceSpec(Model):
         default=None, description="The number of pods follows the load. Absent: `replicas` says it."
     )
     redis: RedisSpec | None = Field(
-        default=None, description="A Redis for the budget's ledger and the cache. Absent: none is needed."
+        default=None, description="A Redis for the budget's ledger, the queue and the cache. Absent: none is needed."
+    )
+    queue: QueueSpec = Field(
+        default=QueueSpec(), description="Runs that are asked for now and answered later. Default: none."
     )
     cache: CacheSpec = Field(default=CacheSpec(), description="Answers that are given again. Default: none.")
     errors: ErrorsSpec = Field(default=ErrorsSpec(), description="What callers read when a run fails.")

@@ -225,7 +225,8 @@ class RuntimeSpec(Model):
     )
     drain_timeout_seconds: Annotated[int, Field(ge=1, le=86400)] | None = Field(
         default=None,
-        description="Seconds that a stopping pod may take to finish its runs. Default: agent.limits.runTimeoutSeconds + 10.",
+        description="Seconds that a stopping pod may take to finish its runs. Default: agent.limits.runTimeoutSeconds + 10, and at least that "
+        "without a queue; with one, tasks that are not finished by then go back to it.",
     )
     service_account_name: NameOrEmpty | None = Field(
         default=None,
