@@ -9,9 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from agentservice_operator.shell.budget_metrics import BudgetMetrics
-from agentservice_runtime.meter.observed import Observed
-from agentservice_runtime.metrics import Metrics
+from agentservice_api.series import OperatorSeries, PodSeries
 from devcluster.errors import ClusterError
 from devcluster.progress import Progress
 from devcluster.promtool import promtool
@@ -53,12 +51,8 @@ def test_each_alert_fires_when_it_should_and_only_then(judge: str, tmp_path: Pat
 
 
 def exposed() -> set[str]:
-    """The names under which Prometheus stores what operator and pods say of budgets."""
-    pods = Metrics(agent_name="x").registry
-    Observed(pods, agent_name="x")
-    families = [*BudgetMetrics().collect(), *pods.collect()]
-    suffixes = {"counter": ("_total",), "histogram": ("_bucket", "_sum", "_count")}
-    return {family.name + suffix for family in families for suffix in suffixes.get(family.type, ("",))}
+    """The names under which Prometheus stores what operator and pods tell."""
+    return {name for kinds in (PodSeries, OperatorSeries) for series in kinds for name in series.stored}
 
 
 @pytest.mark.parametrize("file", [ALERTS, DASHBOARD], ids=["alerts", "dashboard"])

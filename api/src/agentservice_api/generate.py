@@ -16,7 +16,7 @@ import yaml
 from agentservice_api.crd import custom_resource_definition, ledger_definition
 from agentservice_api.names import GROUP
 from agentservice_api.openapi import Schema
-from agentservice_api.reference import conditions_page, fields_page, ledger_page
+from agentservice_api.reference import conditions_page, fields_page, ledger_page, metrics_page
 
 CRD_FILE = f"crds/{GROUP}_agentservices.yaml"
 LEDGER_CRD_FILE = f"crds/{GROUP}_agentledgers.yaml"
@@ -25,6 +25,7 @@ CHART_FILES = "charts/agentservice-operator/files"
 LEDGER_PAGE = "docs/reference/agentledger.md"
 FIELDS_PAGE = "docs/reference/agentservice.md"
 CONDITIONS_PAGE = "docs/reference/conditions.md"
+METRICS_PAGE = "docs/reference/metrics.md"
 
 _NOTICE = "# Generated from agentservice_api by `make generate`. Do not edit.\n"
 
@@ -38,6 +39,7 @@ def generated_files() -> Mapping[str, str]:
         FIELDS_PAGE: fields_page(),
         LEDGER_PAGE: ledger_page(),
         CONDITIONS_PAGE: conditions_page(),
+        METRICS_PAGE: metrics_page(),
     }
 
 

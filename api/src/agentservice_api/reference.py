@@ -15,6 +15,7 @@ from agentservice_api.conditions import ConditionType, Documented, EventReason, 
 from agentservice_api.crd import ledger_schema, resource_schema
 from agentservice_api.names import ANNOTATION_FORGIVE, API_VERSION, KIND, MAX_NAME_LENGTH
 from agentservice_api.openapi import unwrap
+from agentservice_api.series import OTHER, OperatorSeries, PodSeries, Series
 from agentservice_api.spec import AgentServiceSpec
 
 _NOTICE = "<!-- Generated from agentservice_api by `make generate`. Do not edit. -->\n"
@@ -123,6 +124,31 @@ def conditions_page() -> str:
         "An event of a condition's change carries the condition's reason. Every condition carries `observedGeneration`,",
         "so `kubectl wait --for=condition=Ready` never believes a judgement of an older generation.",
     ]
+    return "\n".join(lines) + "\n"
+
+
+def metrics_page() -> str:
+    """Return docs/reference/metrics.md."""
+    lines = [
+        _NOTICE,
+        "# Metrics",
+        "",
+        "Dashboards and alerts may rely on these names: none is renamed or removed without a deprecation. Seconds are seconds,",
+        f"money is US dollars. Labels are bounded; tools and models beyond the first fifty are counted as `{OTHER}`.",
+    ]
+    for title, kinds in (("Pods of agents", PodSeries), ("The operator", OperatorSeries)):
+        lines += [
+            "",
+            f"## {title}",
+            "",
+            (kinds.__doc__ or ""),
+            "",
+            "| Series | Kind | Labels | Meaning |",
+            "|---|---|---|---|",
+        ]
+        members: Iterator[Series] = iter(kinds)
+        lines += [f"| `{s.value}` | {s.kind.value} | {', '.join(s.labels)} | {_cell(s.doc)} |" for s in members]
+    lines += ["", "Both also tell `process_*`: CPU seconds, memory, open files, start time."]
     return "\n".join(lines) + "\n"
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from typing import Final
 
@@ -25,11 +25,15 @@ OVERLOADED: Final = Problem(
 class Admission:
     """A counting gate with a bounded queue before it: at most as many wait as may run."""
 
-    def __init__(self, *, limit: int, wait_seconds: float = WAIT_SECONDS) -> None:
+    def __init__(
+        self, *, limit: int, wait_seconds: float = WAIT_SECONDS, waits: Callable[[int], None] | None = None
+    ) -> None:
+        """``waits`` is told of each request that begins (1) or ends (-1) to wait."""
         self._limit = limit
         self._wait_seconds = wait_seconds
         self._free = asyncio.Semaphore(limit)
         self._waiting = 0
+        self._told = waits or _untold
 
     @asynccontextmanager
     async def slot(self) -> AsyncGenerator[None]:
@@ -47,6 +51,7 @@ class Admission:
         if self._waiting >= self._limit:
             raise ServiceError(OVERLOADED)
         self._waiting += 1
+        self._told(1)
         try:
             async with asyncio.timeout(self._wait_seconds):
                 await self._free.acquire()
@@ -54,3 +59,8 @@ class Admission:
             raise ServiceError(OVERLOADED) from None
         finally:
             self._waiting -= 1
+            self._told(-1)
+
+
+def _untold(_change: int) -> None:
+    """Nobody wants to know."""

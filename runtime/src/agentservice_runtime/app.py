@@ -128,7 +128,16 @@ def create_app(
             # a function that never returns must not hold the process
             stack.callback(threads.shutdown, wait=False, cancel_futures=True)
             service.start(
-                Runner(config, built=built, deps=deps, threads=threads, budget=budget, recovery=recovery, cache=cache)
+                Runner(
+                    config,
+                    built=built,
+                    deps=deps,
+                    threads=threads,
+                    metrics=service.metrics,
+                    budget=budget,
+                    recovery=recovery,
+                    cache=cache,
+                )
             )
             readiness.is_started = True
             yield

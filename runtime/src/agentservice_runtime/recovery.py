@@ -59,16 +59,16 @@ class Recovery:
             (choice, build_model(choice, secrets=secrets, field=f"spec.model.fallbacks[{index}]"))
             for index, choice in enumerate(spec.fallbacks)
         ]
-        self._candidates = tuple(self._candidate(choice, model, cap=None) for choice, model in self._fallbacks)
+        self.candidates = tuple(self._candidate(choice, model, cap=None) for choice, model in self._fallbacks)
 
     def for_run(self, *, seconds: float, max_output_tokens: int | None = None) -> RunRecovery | None:
         """Return the capability of a run that may take so many seconds; None where every failure is final.
 
         ``max_output_tokens`` is the caller's own cap, which a fallback's settings do not lift.
         """
-        if self._retry.max_attempts == 1 and not self._candidates:
+        if self._retry.max_attempts == 1 and not self.candidates:
             return None
-        candidates = self._candidates
+        candidates = self.candidates
         if max_output_tokens is not None:
             candidates = tuple(self._candidate(c, model, cap=max_output_tokens) for c, model in self._fallbacks)
         return RunRecovery(

@@ -119,13 +119,17 @@ class RunLog:
             self._metrics.finished(
                 status=status, seconds=seconds, input_tokens=usage.input_tokens, output_tokens=usage.output_tokens
             )
+            if cost_usd is not None:
+                self._metrics.cost(cost_usd, model=model)
         else:
             self._metrics.refused(status=status)
-        slow = self._slow_seconds is not None and seconds > self._slow_seconds
-        message = "run" if record.is_run else "refused"
+        slow = record.is_run and self._slow_seconds is not None and seconds > self._slow_seconds
+        if slow:
+            self._metrics.was_slow()
+        message = "slow run" if slow else "run" if record.is_run else "refused"
         self._logger.log(
             max(level, logging.WARNING) if slow else level,
-            f"slow {message}" if slow else message,
+            message,
             extra={
                 FIELDS: {
                     "run_id": record.run_id,

@@ -22,6 +22,8 @@ from agentservice_runtime.errors import Category, FieldError, Problem, ServiceEr
 from agentservice_runtime.guard import OutputCap, guard, usage_limits
 from agentservice_runtime.meter.budget import Budget
 from agentservice_runtime.meter.scope import Scope
+from agentservice_runtime.metrics import Metrics
+from agentservice_runtime.observed import Observation
 from agentservice_runtime.recovery import Recovery
 from agentservice_runtime.rejected import ConfigurationRejected
 from agentservice_runtime.runlog import RunRecord
@@ -137,6 +139,7 @@ class Runner:
         built: BuiltAgent,
         deps: Any,
         threads: ThreadPoolExecutor,
+        metrics: Metrics,
         budget: Budget | None = None,
         recovery: Recovery | None = None,
         cache: Cache | None = None,
@@ -150,6 +153,7 @@ class Runner:
         self._deps = deps
         self._threads = threads
         self._limits = config.agent.limits
+        self._observation = Observation(metrics=metrics, named=self._named_models())
 
     @property
     def is_text(self) -> bool:
@@ -199,16 +203,24 @@ class Runner:
         cost = record.usage.cost
         return None if cost is None else decimal_string(cost)
 
+    def _named_models(self) -> list[tuple[Any, str]]:
+        found = [] if self._built.model is None else [(self._built.model, self.model_name)]
+        if self._recovery is not None:
+            found += [(candidate.model, candidate.name) for candidate in self._recovery.candidates]
+        if self._budget is not None and self._budget.degrade is not None:
+            found.append((self._budget.degrade.model, self._budget.degrade.name))
+        return found
+
     def _arguments(self, question: Question, record: RunRecord) -> dict[str, Any]:
         built = self._built
         cap = question.max_output_tokens
-        capabilities: list[Any] = [guard(self._limits), UseThreadExecutor(self._threads)]
+        capabilities: list[Any] = [self._observation, guard(self._limits), UseThreadExecutor(self._threads)]
         if self._budget is not None and self._budget.degrade is not None:
             capabilities.append(self._budget.degrade)
         seconds = float(self._limits.run_timeout_seconds)
         recovery = None if self._recovery is None else self._recovery.for_run(seconds=seconds, max_output_tokens=cap)
         if recovery is not None:
-            capabilities.insert(0, recovery)  # before the cheaper model, which has the last word
+            capabilities.insert(1, recovery)  # before the cheaper model, which has the last word
         if cap is not None:
             capabilities.append(OutputCap(max_tokens=cap))  # after it: its settings are lowered too
         if question.history:

@@ -93,10 +93,15 @@ class Service:
         drain: Drain,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.metrics = Metrics(agent_name=config.name)
+        self.metrics = Metrics(
+            agent_name=config.name,
+            revision=revision,
+            slots=config.serving.concurrency_per_pod,
+            is_draining=lambda: drain.is_draining,
+        )
         self._drain = drain
         self._auth = Authenticator(config.auth, secrets=secrets)
-        self._admission = Admission(limit=config.serving.concurrency_per_pod)
+        self._admission = Admission(limit=config.serving.concurrency_per_pod, waits=self.metrics.waits)
         self._max_body_bytes = config.agent.limits.max_body_bytes
         self._active = ActiveRuns()
         self._log = RunLog(

@@ -10,15 +10,16 @@ from prometheus_client.registry import Collector
 
 from agentservice_api.budget import UNLIMITED, Amount
 from agentservice_api.budget.amount import NANO_PER_USD
+from agentservice_api.series import OperatorSeries
 from agentservice_operator.budget import Figures
 from agentservice_operator.manifest import Key
 
-_SERIES: Final[tuple[tuple[str, str, Callable[[Figures], Amount]], ...]] = (
-    ("agentservice_budget_limit", "Limit of the current window; absent where none is set", lambda window: window.limit),
-    ("agentservice_budget_used", "Spent: billed, or presumed to be", lambda window: window.spent),
-    ("agentservice_budget_reserved", "In the hands of pods or of Redis, for requests", lambda window: window.held),
-    ("agentservice_budget_presumed", "Counted as spent because nobody can tell", lambda window: window.presumed),
-    ("agentservice_budget_overrun", "Billed beyond the limit", lambda window: window.overrun),
+_SERIES: Final[tuple[tuple[OperatorSeries, Callable[[Figures], Amount]], ...]] = (
+    (OperatorSeries.BUDGET_LIMIT, lambda window: window.limit),
+    (OperatorSeries.BUDGET_USED, lambda window: window.spent),
+    (OperatorSeries.BUDGET_RESERVED, lambda window: window.held),
+    (OperatorSeries.BUDGET_PRESUMED, lambda window: window.presumed),
+    (OperatorSeries.BUDGET_OVERRUN, lambda window: window.overrun),
 )
 
 
@@ -37,8 +38,8 @@ class BudgetMetrics(Collector):
 
     def collect(self) -> Iterable[Metric]:
         """Yield the families."""
-        for name, text, of in _SERIES:
-            family = GaugeMetricFamily(name, text, labels=["namespace", "name", "window", "unit"])
+        for series, of in _SERIES:
+            family = GaugeMetricFamily(series.value, series.doc, labels=series.labels)
             for key, windows in self._windows.items():
                 for window in windows:
                     amount = of(window)

@@ -22,6 +22,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.registry import Collector
 
+from agentservice_api.series import OperatorSeries
 from agentservice_operator.kube.client import Exchange
 from agentservice_operator.manifest import Key
 from agentservice_operator.queue import WorkQueue
@@ -49,38 +50,14 @@ class Metrics:
         ProcessCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)
         registry = self.registry
-        self._reconciles = Counter(
-            "controller_runtime_reconcile", "Reconciles by result", ["controller", "result"], registry=registry
-        )
-        self._reconcile_errors = Counter(
-            "controller_runtime_reconcile_errors", "Reconciles that failed", ["controller"], registry=registry
-        )
-        self._reconcile_seconds = Histogram(
-            "controller_runtime_reconcile_time_seconds",
-            "Length of a reconcile",
-            ["controller"],
-            buckets=_WORK_SECONDS,
-            registry=registry,
-        )
-        self._active = Gauge(
-            "controller_runtime_active_workers", "Workers that reconcile now", ["controller"], registry=registry
-        )
-        self._workers = Gauge(
-            "controller_runtime_max_concurrent_reconciles", "Workers at most", ["controller"], registry=registry
-        )
-        self._requests = Counter(
-            "rest_client_requests", "Requests to the API server", ["code", "host", "method"], registry=registry
-        )
-        self._request_seconds = Histogram(
-            "rest_client_request_duration_seconds",
-            "Length of a request; of a watch: until its first byte",
-            ["verb", "resource"],
-            buckets=_WORK_SECONDS,
-            registry=registry,
-        )
-        self._leader = Gauge(
-            "leader_election_master_status", "1 on the replica that leads", ["name"], registry=registry
-        )
+        self._reconciles = _counter(registry, OperatorSeries.RECONCILES)
+        self._reconcile_errors = _counter(registry, OperatorSeries.RECONCILE_ERRORS)
+        self._reconcile_seconds = _histogram(registry, OperatorSeries.RECONCILE_SECONDS)
+        self._active = _gauge(registry, OperatorSeries.ACTIVE_WORKERS)
+        self._workers = _gauge(registry, OperatorSeries.WORKERS)
+        self._requests = _counter(registry, OperatorSeries.API_REQUESTS)
+        self._request_seconds = _histogram(registry, OperatorSeries.API_SECONDS)
+        self._leader = _gauge(registry, OperatorSeries.LEADER)
         self._conditions = _ConditionCollector()
         registry.register(self._conditions)
         self.budgets = BudgetMetrics()
@@ -144,27 +121,11 @@ class QueueMetrics:
     """`queue.QueueObserver` in client-go's workqueue metrics."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        labels = ["name", "controller"]
-        self._adds = Counter("workqueue_adds", "Keys that began to wait", labels, registry=registry).labels(
-            CONTROLLER, CONTROLLER
-        )
-        self._retries = Counter("workqueue_retries", "Keys put back after a failure", labels, registry=registry).labels(
-            CONTROLLER, CONTROLLER
-        )
-        self._waited = Histogram(
-            "workqueue_queue_duration_seconds",
-            "How long a key waited since it was due",
-            labels,
-            buckets=_WORK_SECONDS,
-            registry=registry,
-        ).labels(CONTROLLER, CONTROLLER)
-        self._took = Histogram(
-            "workqueue_work_duration_seconds",
-            "How long the work on a key took",
-            labels,
-            buckets=_WORK_SECONDS,
-            registry=registry,
-        ).labels(CONTROLLER, CONTROLLER)
+        adds, retries = _counter(registry, OperatorSeries.QUEUE_ADDS), _counter(registry, OperatorSeries.QUEUE_RETRIES)
+        self._adds = adds.labels(CONTROLLER, CONTROLLER)
+        self._retries = retries.labels(CONTROLLER, CONTROLLER)
+        self._waited = _histogram(registry, OperatorSeries.QUEUE_WAITED).labels(CONTROLLER, CONTROLLER)
+        self._took = _histogram(registry, OperatorSeries.QUEUE_WORKED).labels(CONTROLLER, CONTROLLER)
 
     def added(self) -> None:
         self._adds.inc()
@@ -192,8 +153,8 @@ class _ConditionCollector(Collector):
             self._told.pop(key, None)
 
     def collect(self) -> Iterable[Metric]:
-        text = "1 for the status that each condition of each AgentService has"
-        family = GaugeMetricFamily("agentservice_condition", text, labels=["namespace", "name", "type", "status"])
+        series = OperatorSeries.CONDITION
+        family = GaugeMetricFamily(series.value, series.doc, labels=series.labels)
         for key, conditions in self._told.items():
             for pair in conditions:
                 family.add_metric([*key, *pair], 1.0)
@@ -206,11 +167,23 @@ class _QueueCollector(Collector):
 
     def collect(self) -> Iterable[Metric]:
         running = self._queue.running().values()
-        for name, text, value in (
-            ("workqueue_depth", "Keys that wait for a worker", self._queue.depth),
-            ("workqueue_unfinished_work_seconds", "Age of all running work together", sum(running)),
-            ("workqueue_longest_running_processor_seconds", "Age of the oldest running work", max(running, default=0)),
+        for series, value in (
+            (OperatorSeries.QUEUE_DEPTH, self._queue.depth),
+            (OperatorSeries.QUEUE_UNFINISHED, sum(running)),
+            (OperatorSeries.QUEUE_LONGEST, max(running, default=0)),
         ):
-            family = GaugeMetricFamily(name, text, labels=["name", "controller"])
+            family = GaugeMetricFamily(series.value, series.doc, labels=series.labels)
             family.add_metric([CONTROLLER, CONTROLLER], float(value))
             yield family
+
+
+def _counter(registry: CollectorRegistry, series: OperatorSeries) -> Counter:
+    return Counter(series.value, series.doc, series.labels, registry=registry)
+
+
+def _gauge(registry: CollectorRegistry, series: OperatorSeries) -> Gauge:
+    return Gauge(series.value, series.doc, series.labels, registry=registry)
+
+
+def _histogram(registry: CollectorRegistry, series: OperatorSeries) -> Histogram:
+    return Histogram(series.value, series.doc, series.labels, buckets=_WORK_SECONDS, registry=registry)

@@ -7,7 +7,10 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 
-from prometheus_client import CollectorRegistry, Counter
+from prometheus_client import CollectorRegistry
+
+from agentservice_api.series import PodSeries
+from agentservice_runtime.metrics import counter
 
 HEADER: Final = "X-Cache"
 
@@ -76,24 +79,9 @@ class CacheMetrics:
 
     def __init__(self, registry: CollectorRegistry, *, agent_name: str) -> None:
         self._agent = agent_name
-        self._requests = Counter(
-            "agentservice_cache_requests",
-            "Runs by what the cache did: hit, shared (waited for an equal run), miss, bypass, unavailable (no Redis).",
-            ("agent_name", "outcome"),
-            registry=registry,
-        )
-        self._not_kept = Counter(
-            "agentservice_cache_not_kept",
-            "Answers that were not kept: tool, cut, other_model, too_large, no_answer.",
-            ("agent_name", "reason"),
-            registry=registry,
-        )
-        self._saved = Counter(
-            "agentservice_cache_saved_tokens",
-            "Tokens that the runs behind cached answers had used, once for each time that an answer was given again.",
-            ("agent_name",),
-            registry=registry,
-        )
+        self._requests = counter(registry, PodSeries.CACHE_RUNS)
+        self._not_kept = counter(registry, PodSeries.CACHE_NOT_KEPT)
+        self._saved = counter(registry, PodSeries.CACHE_SAVED)
         for outcome in Outcome:
             self._requests.labels(agent_name, outcome)
         self._saved.labels(agent_name)

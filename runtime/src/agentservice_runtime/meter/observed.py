@@ -18,6 +18,7 @@ from prometheus_client.registry import Collector
 
 from agentservice_api.budget import Amount
 from agentservice_api.budget.amount import NANO_PER_USD
+from agentservice_api.series import PodSeries
 from agentservice_runtime.ledger.interface import Spend
 from agentservice_runtime.meter.refusals import Reason
 
@@ -25,7 +26,6 @@ _RATIO_BUCKETS: Final = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.
 """Billed tokens in relation to reserved ones; above 1 is overrun."""
 _WAIT_BUCKETS: Final = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 2, 5, 10)
 """Seconds."""
-_AGENT: Final = "agent_name"
 _COUNTED_AT_ONCE: Final = 256
 
 
@@ -121,59 +121,29 @@ class Observed(Collector):
                 self._overrun_nano += nano - bound.nano_usd
 
     def _families(self) -> Iterator[Metric]:
-        yield self._counter(
-            "agentservice_budget_refused", "Model requests that the budget refused, by reason.", "reason", self._refused
-        )
-        yield self._histogram(
-            "agentservice_budget_estimate_ratio",
-            "Tokens billed for each token reserved; above 1 the bound was too small.",
-            self._ratio,
-        )
-        yield self._histogram(
-            "agentservice_budget_wait_seconds", "Seconds that model requests waited for their reservation.", self._wait
-        )
-        yield self._plain(
-            "agentservice_budget_overrun_tokens",
-            "Tokens that providers billed beyond what was reserved.",
-            self._overrun_tokens,
-        )
-        yield self._plain(
-            "agentservice_budget_overrun_usd",
-            "US dollars that providers billed beyond what was reserved.",
-            self._overrun_nano / NANO_PER_USD,
-        )
-        yield self._counter(
-            "agentservice_budget_settled_tokens",
-            "Tokens that model requests were settled at.",
-            "model",
-            self._tokens,
-        )
-        yield self._counter(
-            "agentservice_budget_settled_usd",
-            "US dollars that model requests were settled at; 0 where a price is not known.",
-            "model",
-            {model: nano / NANO_PER_USD for model, nano in self._nano.items()},
-        )
-        yield self._counter(
-            "agentservice_budget_unmeasured",
-            "Model requests that were settled at their bound because nobody told what they used.",
-            "model",
-            self._unmeasured,
-        )
+        yield self._counter(PodSeries.BUDGET_REFUSED, self._refused)
+        yield self._histogram(PodSeries.BUDGET_RATIO, self._ratio)
+        yield self._histogram(PodSeries.BUDGET_WAIT, self._wait)
+        yield self._plain(PodSeries.BUDGET_OVERRUN_TOKENS, self._overrun_tokens)
+        yield self._plain(PodSeries.BUDGET_OVERRUN_USD, self._overrun_nano / NANO_PER_USD)
+        yield self._counter(PodSeries.BUDGET_TOKENS, self._tokens)
+        dollars = {model: nano / NANO_PER_USD for model, nano in self._nano.items()}
+        yield self._counter(PodSeries.BUDGET_USD, dollars)
+        yield self._counter(PodSeries.BUDGET_UNMEASURED, self._unmeasured)
 
-    def _plain(self, name: str, text: str, value: float) -> Metric:
-        family = CounterMetricFamily(name, text, labels=(_AGENT,))
+    def _plain(self, series: PodSeries, value: float) -> Metric:
+        family = CounterMetricFamily(series.value, series.doc, labels=series.labels)
         family.add_metric((self._agent,), value)
         return family
 
-    def _counter(self, name: str, text: str, label: str, values: dict[str, float] | Counter[str]) -> Metric:
-        family = CounterMetricFamily(name, text, labels=(_AGENT, label))
+    def _counter(self, series: PodSeries, values: dict[str, float] | Counter[str]) -> Metric:
+        family = CounterMetricFamily(series.value, series.doc, labels=series.labels)
         for value, count in values.items():
             family.add_metric((self._agent, value), count)
         return family
 
-    def _histogram(self, name: str, text: str, distribution: _Distribution) -> Metric:
-        family = HistogramMetricFamily(name, text, labels=(_AGENT,))
+    def _histogram(self, series: PodSeries, distribution: _Distribution) -> Metric:
+        family = HistogramMetricFamily(series.value, series.doc, labels=series.labels)
         family.add_metric((self._agent,), distribution.buckets(), distribution.total)
         return family
 
