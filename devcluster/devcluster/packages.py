@@ -30,6 +30,8 @@ class Need(enum.Enum):
     CERTIFICATES = ("/etc/ssl/certs/ca-certificates.crt", "ca-certificates")
     REDIS = ("redis-server", "redis-server")
     """Tests of budgets, and their bench."""
+    POSTGRES = ("/usr/lib/postgresql/*/bin/postgres", "postgresql")
+    """Tests of conversations."""
     FAKETIME = ("/usr/bin/faketime", "faketime")
     """Gives one process of a bench a wrong clock."""
 
@@ -54,7 +56,11 @@ def missing(needs: Iterable[Need]) -> list[Need]:
     return [
         need
         for need in needs
-        if not (Path(need.program).exists() if need.program.startswith("/") else shutil.which(need.program, path=path))
+        if not (
+            any(Path("/").glob(need.program[1:]))
+            if need.program.startswith("/")
+            else shutil.which(need.program, path=path)
+        )
     ]
 
 

@@ -232,6 +232,7 @@ def test_an_upgrade_changes_the_operator_and_nothing_it_need_not(
         "autoscaling.yaml",
         "network.yaml",
         "cache.yaml",
+        "conversations.yaml",
         "redis/redis.yaml",
         "data-analyst/data-analyst.yaml",
         "data-analyst/postgres.yaml",

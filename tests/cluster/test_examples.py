@@ -19,7 +19,7 @@ import yaml
 from devcluster.settings import REPOSITORY
 
 from .pods.agents import Agent
-from .pods.kube import Kube, is_pod_ready
+from .pods.kube import ApiError, Kube, is_pod_ready
 from .shipped import EXAMPLES, run
 
 POOL_SIZE = 5
@@ -157,6 +157,28 @@ def test_a_cached_answer_is_given_again_until_it_is_purged(applied: Callable[[st
     assert ask()["cache"] == "miss"
     until_it_is_a_hit()
     redis.kube.kubectl("-n", redis.namespace, "delete", "ags,deploy", shop.name, redis.name, "--ignore-not-found")
+
+
+def test_a_conversation_in_a_database_is_known_to_every_pod_until_it_is_forgotten(applied: Callable[[str], Agent]):
+    postgres = applied("data-analyst/postgres.yaml")
+    companion = applied("conversations.yaml")
+    path = f"/api/v1/namespaces/{companion.namespace}/services/{companion.name}:80/proxy/v1"
+
+    def say(text: str) -> dict[str, Any]:
+        body = {"input": text, "conversation_id": "c-1"}
+        return json.loads(companion.kube.request("POST", f"{path}/run", body=body))
+
+    for text in ("My name is Ada.", "What is my name?"):
+        assert say(text)["remembered"] is True
+    said = json.loads(companion.kube.request("GET", f"{path}/conversations/c-1"))["messages"]
+    assert [m["content"] for m in said if m["role"] == "user"] == ["My name is Ada.", "What is my name?"]
+    assert say("And now?")["usage"]["input_tokens"] > 0
+    companion.kube.request("DELETE", f"{path}/conversations/c-1")
+    with pytest.raises(ApiError) as gone:
+        companion.kube.request("GET", f"{path}/conversations/c-1")
+    assert gone.value.status == 404
+    companion.kube.kubectl("-n", companion.namespace, "delete", "ags", companion.name)
+    postgres.kube.kubectl("-n", postgres.namespace, "delete", "deploy", postgres.name)
 
 
 def test_an_agent_whose_pods_follow_the_load_serves_and_its_autoscaler_acts(

@@ -20,6 +20,7 @@ from agentservice_api.spec import (
     AgentSpec,
     AuthSpec,
     CacheScope,
+    ConversationStore,
     Degrade,
     ErrorsSpec,
     ModelChoice,
@@ -29,6 +30,7 @@ from agentservice_api.spec import (
     SecretKeySelector,
     SecretSource,
 )
+from agentservice_api.spec.conversations import DEFAULT_RETENTION_SECONDS
 
 SCHEMA_VERSION: Final = 1
 ROLE_VARIABLE: Final = "AGENTSERVICE_ROLE"
@@ -105,6 +107,17 @@ class QueueConfig(Model):
     """Whether pods of their own work: those with ROLE_VARIABLE set to Role.WORKER. The others then only take tasks in."""
 
 
+class ConversationsConfig(Model):
+    """`spec.conversations`."""
+
+    store: ConversationStore
+    url: SecretSource
+    """The key that holds the store's URL."""
+    uid: str = ""
+    """The AgentService's, as in `CacheConfig`."""
+    retention_seconds: int = Field(default=DEFAULT_RETENTION_SECONDS, ge=1)
+
+
 class RuntimeConfig(Model):
     """The configuration of one revision. `agent.instructions_from` is resolved: it is never set here."""
 
@@ -123,6 +136,8 @@ class RuntimeConfig(Model):
     """None: no answer is given twice."""
     queue: QueueConfig | None = None
     """None: no task is taken."""
+    conversations: ConversationsConfig | None = None
+    """None: each request stands alone."""
 
     @property
     def models(self) -> tuple[ModelChoice, ...]:
@@ -191,6 +206,7 @@ def runtime_config(
         budget=_budget_config(spec, terms),
         cache=_cache_config(spec, uid),
         queue=_queue_config(spec, uid),
+        conversations=_conversations_config(spec, uid),
     )
 
 
@@ -242,4 +258,16 @@ def _queue_config(spec: AgentServiceSpec, uid: str) -> QueueConfig | None:
         max_attempts=queue.max_attempts,
         result_ttl_seconds=queue.result_ttl_seconds,
         has_workers=queue.workers is not None,
+    )
+
+
+def _conversations_config(spec: AgentServiceSpec, uid: str) -> ConversationsConfig | None:
+    wanted = spec.conversations
+    if wanted is None:
+        return None
+    where = spec.redis if wanted.store is ConversationStore.REDIS else spec.postgres
+    if where is None:
+        return None
+    return ConversationsConfig(
+        store=wanted.store, url=where.url_from, uid=uid, retention_seconds=wanted.retention_seconds
     )

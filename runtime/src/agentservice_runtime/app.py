@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, MutableMapping
+from collections.abc import AsyncGenerator, Callable, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, Final
@@ -24,7 +24,6 @@ from agentservice_api.semantics.json_schemas import json_schema_problems
 from agentservice_api.semantics.prompts import prompt_problems
 from agentservice_api.spec import AuthType, SecretKeySelector
 from agentservice_runtime.agent import build_agent
-from agentservice_runtime.body import input_of
 from agentservice_runtime.cache.cache import build_cache
 from agentservice_runtime.cache.endpoint import PurgeEndpoint
 from agentservice_runtime.cache.outcome import HEADER as CACHE_HEADER
@@ -45,11 +44,14 @@ from agentservice_runtime.errors import (
 )
 from agentservice_runtime.ledger.choice import choose_ledger
 from agentservice_runtime.ledger.interface import Ledger
+from agentservice_runtime.memory.endpoint import ConversationsEndpoint
+from agentservice_runtime.memory.memory import build_memory
 from agentservice_runtime.meter.budget import Budget, build_budget
 from agentservice_runtime.openapi import openapi
 from agentservice_runtime.page import page
 from agentservice_runtime.recovery import Recovery
 from agentservice_runtime.rejected import ConfigurationRejected
+from agentservice_runtime.run_request import RunReader
 from agentservice_runtime.runlog import RUN_ID_HEADER
 from agentservice_runtime.runner import Answer, InputReader, Question, Runner
 from agentservice_runtime.secrets import SecretFiles
@@ -111,6 +113,7 @@ def create_app(
         ledger = ledger or choose_ledger(config, secrets=secrets)
         budget = build_budget(config, ledger=ledger, secrets=secrets, metrics=service.metrics)
     cache = build_cache(config, secrets=secrets, metrics=service.metrics, revision=revision)
+    memory = build_memory(config, secrets=secrets)
     readiness = Readiness(config, secrets=secrets, drain=drain, budget=budget)
 
     @asynccontextmanager
@@ -121,6 +124,10 @@ def create_app(
                 await stack.enter_async_context(budget.in_force())
             if cache is not None:
                 stack.push_async_callback(cache.close)
+            if memory is not None:
+                stack.push_async_callback(memory.close)
+                sweeping = asyncio.create_task(memory.sweep_for_ever())
+                stack.callback(sweeping.cancel)
             deps = await build_deps(deps_source, stack=stack)
             threads = ThreadPoolExecutor(
                 max_workers=_THREADS_PER_RUN * config.serving.concurrency_per_pod, thread_name_prefix="tool"
@@ -137,7 +144,8 @@ def create_app(
                     budget=budget,
                     recovery=recovery,
                     cache=cache,
-                )
+                ),
+                memory=memory,
             )
             readiness.is_started = True
             yield
@@ -147,11 +155,12 @@ def create_app(
     app.openapi = lambda: document
     _add_docs(app, document)
     _add_probes(app, service=service, readiness=readiness, name=config.name)
-    _add_runs(app, service=service, reader=reader)
+    _add_runs(app, service=service, read=RunReader(reader, has_memory=memory is not None).read)
     conversation = Conversation(reader)
     _add_chat(app, service=service, reader=ChatReader(config.name, conversation=conversation, is_text=built.is_text))
     _add_agui(app, service=service, conversation=conversation)
     _add_purge(app, service=service, endpoint=PurgeEndpoint(cache))
+    _add_conversations(app, service=service, endpoint=ConversationsEndpoint(memory))
     _add_problems(app)
     app.add_middleware(_CloseWhileDraining, drain=drain)
     return app
@@ -203,9 +212,7 @@ def _add_probes(app: FastAPI, *, service: Service, readiness: Readiness, name: s
         return Response(content, media_type=media_type)
 
 
-def _add_runs(app: FastAPI, *, service: Service, reader: InputReader) -> None:
-    def read(body: dict[str, Any]) -> Question:
-        return Question(prompt=reader.prompt(input_of(body)))
+def _add_runs(app: FastAPI, *, service: Service, read: Callable[[dict[str, Any]], Question]) -> None:
 
     @app.post("/v1/run")
     async def run(request: Request) -> Response:  # pyright: ignore[reportUnusedFunction]
@@ -267,8 +274,20 @@ def _add_chat(app: FastAPI, *, service: Service, reader: ChatReader) -> None:
 def _add_purge(app: FastAPI, *, service: Service, endpoint: PurgeEndpoint) -> None:
     @app.delete("/v1/cache")
     async def purge(request: Request) -> Response:  # pyright: ignore[reportUnusedFunction]
-        caller = service.authorize(request)
-        return _json(await endpoint.purge(request.query_params, caller=caller))
+        asker = service.authorize(request)
+        return _json(await endpoint.purge(request.query_params, caller=asker.caller))
+
+
+def _add_conversations(app: FastAPI, *, service: Service, endpoint: ConversationsEndpoint) -> None:
+    path = "/v1/conversations/{name}"
+
+    @app.get(path)
+    async def show(request: Request, name: str) -> Response:  # pyright: ignore[reportUnusedFunction]
+        return _json(await endpoint.show(name, service.authorize(request)))
+
+    @app.delete(path)
+    async def forget(request: Request, name: str) -> Response:  # pyright: ignore[reportUnusedFunction]
+        return _json(await endpoint.forget(name, service.authorize(request)))
 
 
 def _add_problems(app: FastAPI) -> None:
@@ -358,6 +377,8 @@ def _secrets_of(config: RuntimeConfig) -> list[SecretKeySelector]:
         found.append(config.cache.redis_url.secret_key_ref)
     if config.queue is not None:
         found.append(config.queue.redis_url.secret_key_ref)
+    if config.conversations is not None:
+        found.append(config.conversations.url.secret_key_ref)
     if config.auth.type is AuthType.BEARER_TOKEN:
         found += [token.value_from.secret_key_ref for token in config.auth.tokens]
     found += [h.value_from.secret_key_ref for server in config.agent.mcp_servers for h in server.headers]

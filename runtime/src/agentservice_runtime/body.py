@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Container
 from typing import Any, Final, cast
 
 import orjson
@@ -56,12 +57,12 @@ def parse_body(content: bytes) -> dict[str, Any]:
     return cast("dict[str, Any]", body)
 
 
-def input_of(members: dict[str, Any]) -> Any:
-    """Return the member `input`, beside which nothing may stand. Raises ServiceError (422)."""
+def input_of(members: dict[str, Any], *, beside: Container[str] = ()) -> Any:
+    """Return the member `input`, beside which only those of ``beside`` may stand. Raises ServiceError (422)."""
     unknown = tuple(
         FieldError(path=name[:100], message="is no field of this request: remove it")
         for name in members
-        if name != "input"
+        if name != "input" and name not in beside
     )
     if unknown:
         raise invalid(unknown[:10])

@@ -55,7 +55,7 @@ _STATUSES: Final = {
     "400": "The body is no JSON, or too deep",
     "401": "No valid token",
     "408": "The body took too long to arrive",
-    "409": "The run was cancelled, or its id is in use",
+    "409": "The run was cancelled, or its id or conversation is in use",
     "413": "The body is too large",
     "415": "The body is not application/json",
     "422": "The input does not fit; the fields are named",
@@ -190,6 +190,8 @@ def openapi(
     }
     if config.cache is not None:
         _add_cache(document, security=security, failures=failures)
+    if config.conversations is not None:
+        _add_conversations(document, security=security, failures=failures)
     if secured:
         document["components"]["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
     return document
@@ -291,6 +293,78 @@ def _add_cache(
                 **{status: failure for status, failure in failures.items() if status in ("401", "422", "503")},
             },
         }
+    }
+
+
+def _add_conversations(
+    document: dict[str, Any], *, security: list[dict[str, list[str]]], failures: dict[str, dict[str, Any]]
+) -> None:
+    schemas = document["components"]["schemas"]
+    name = {"type": "string", "minLength": 1, "maxLength": 128, "pattern": "^[A-Za-z0-9][A-Za-z0-9._:@-]*$"}
+    chosen = {**name, "description": "Goes on with the caller's conversation of this id, or begins it."}
+    schemas["Run"]["properties"]["conversation_id"] = chosen
+    schemas["Answer"]["properties"] |= {
+        "conversation_id": {"type": "string"},
+        "remembered": {
+            "type": "boolean",
+            "description": "Whether the next turn of the conversation knows of this one.",
+        },
+    }
+    schemas["Conversation"] = {
+        "type": "object",
+        "properties": {
+            "conversation_id": {"type": "string"},
+            "messages": {
+                "type": "array",
+                "items": {
+                    "type": "object",
+                    "properties": {
+                        "role": {"enum": ["user", "assistant"]},
+                        "content": {"description": "A text; what a typed agent has answered is of the schema Output."},
+                        "run_id": {"type": "string"},
+                        "at": {"type": "string", "format": "date-time"},
+                    },
+                },
+            },
+        },
+    }
+    deleted = {
+        "type": "object",
+        "properties": {"conversation_id": {"type": "string"}, "status": {"const": "deleted"}},
+    }
+    unknown = {
+        "description": "Nothing of this caller is remembered under the id",
+        "content": {"application/problem+json": {"schema": _ref("Problem")}},
+    }
+    common: dict[str, Any] = {
+        "security": security,
+        "parameters": [{"name": "conversation_id", "in": "path", "required": True, "schema": name}],
+    }
+    few = {status: failure for status, failure in failures.items() if status in ("401", "422", "503")}
+    document["paths"]["/v1/conversations/{conversation_id}"] = {
+        "get": {
+            "summary": "What was said in a conversation of the same caller",
+            "operationId": "conversation",
+            **common,
+            "responses": {
+                "200": {
+                    "description": "Its messages, the oldest first",
+                    "content": {"application/json": {"schema": _ref("Conversation")}},
+                },
+                "404": unknown,
+                **few,
+            },
+        },
+        "delete": {
+            "summary": "Forget a conversation of the same caller",
+            "operationId": "forget",
+            **common,
+            "responses": {
+                "200": {"description": "Forgotten", "content": {"application/json": {"schema": deleted}}},
+                "404": unknown,
+                **few,
+            },
+        },
     }
 
 

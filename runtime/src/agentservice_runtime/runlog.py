@@ -8,7 +8,7 @@ import secrets
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from pydantic_ai import CancellationToken, RunUsage
 
@@ -17,6 +17,9 @@ from agentservice_runtime.errors import Category, ClientGone, Problem
 from agentservice_runtime.logs import FIELDS, LOGGER, error_types, frames
 from agentservice_runtime.meter.account import Account
 from agentservice_runtime.metrics import CANCELLED, SUCCESS, Metrics
+
+if TYPE_CHECKING:
+    from agentservice_runtime.memory.memory import OpenTurn
 
 RUN_ID_HEADER: Final = "X-Run-Id"
 _TRACEPARENT: Final = re.compile(r"^[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}$")
@@ -56,6 +59,8 @@ class RunRecord:
     has_answered: bool = False
     cache: Note | None = None
     """What the cache did for it; None where there is no cache."""
+    turn: OpenTurn | None = None
+    """The turn of a conversation that it is; None for a run that stands alone."""
     is_run: bool = False
     """False until a slot is held: a request that is refused before is no run."""
 

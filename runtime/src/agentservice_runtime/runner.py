@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any
 
@@ -20,6 +20,7 @@ from agentservice_runtime.agent import BuiltAgent
 from agentservice_runtime.cache.cache import Cache
 from agentservice_runtime.errors import Category, FieldError, Problem, ServiceError
 from agentservice_runtime.guard import OutputCap, guard, usage_limits
+from agentservice_runtime.memory.turns import turn_of
 from agentservice_runtime.meter.budget import Budget
 from agentservice_runtime.meter.scope import Scope
 from agentservice_runtime.metrics import Metrics
@@ -96,6 +97,8 @@ class Question:
     """What was said before."""
     max_output_tokens: int | None = None
     """The caller's own cap of the output of each model request. It lowers the agent's and never raises it."""
+    conversation_id: str | None = None
+    """The conversation that it goes on with, of those that are remembered here."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,6 +114,9 @@ class Answer:
     """Whether the model stopped at its cap of output tokens."""
     cache: str | None = None
     """hit, miss or bypass; None where there is no cache."""
+    conversation_id: str | None = None
+    remembered: bool | None = None
+    """Whether the next turn of the conversation will know of this one; None for a run that stands alone."""
 
     def document(self) -> dict[str, Any]:
         """Return the JSON members."""
@@ -126,7 +132,11 @@ class Answer:
             "cost_usd": self.cost_usd,
             "model": self.model,
         }
-        return document if self.cache is None else {**document, "cache": self.cache}
+        if self.cache is not None:
+            document["cache"] = self.cache
+        if self.conversation_id is not None:
+            document |= {"conversation_id": self.conversation_id, "remembered": self.remembered}
+        return document
 
 
 class Runner:
@@ -169,7 +179,7 @@ class Runner:
         """Run to the end. ``record`` counts up, so it tells what a run that fails has used."""
         with Scope(self._meter, record.account):
             result = await self._built.agent.run(question.prompt, **self._arguments(question, record))
-        return self.answer(result, record)
+        return await self.concluded(result, question, record)
 
     @asynccontextmanager
     async def events(self, question: Question, record: RunRecord) -> AsyncGenerator[Any]:
@@ -179,8 +189,16 @@ class Runner:
             async with self._built.agent.run_stream_events(question.prompt, **arguments) as events:
                 yield events
 
-    def answer(self, result: AgentRunResult[Any], record: RunRecord) -> Answer:
-        """Return the answer that holds the output of ``result``."""
+    async def concluded(self, result: AgentRunResult[Any], question: Question, record: RunRecord) -> Answer:
+        """Remember the turn, where the run is one of a conversation, and return the answer."""
+        answer = self._answer(result, record)
+        if record.turn is None:
+            return answer
+        turn = turn_of(run_id=record.run_id, said=question.prompt, output=answer.output, messages=result.new_messages())
+        is_kept = await record.turn.keep(turn)
+        return replace(answer, conversation_id=record.turn.conversation_id, remembered=is_kept)
+
+    def _answer(self, result: AgentRunResult[Any], record: RunRecord) -> Answer:
         return Answer(
             run_id=record.run_id,
             output=pydantic_core.to_jsonable_python(result.output, fallback=str),
@@ -223,7 +241,8 @@ class Runner:
             capabilities.insert(1, recovery)  # before the cheaper model, which has the last word
         if cap is not None:
             capabilities.append(OutputCap(max_tokens=cap))  # after it: its settings are lowered too
-        if question.history:
+        history = [*(record.turn.history if record.turn is not None else ()), *question.history]
+        if history:
             # what a client sends holds no system prompt of an agent that has one
             capabilities.append(ReinjectSystemPrompt())
         cached = None if self._cache is None else self._cache.for_run(record, seconds=seconds)
@@ -231,7 +250,8 @@ class Runner:
             capabilities.append(cached)
         return {
             "run_id": record.run_id,
-            "message_history": list(question.history) or None,
+            "message_history": history or None,
+            "conversation_id": question.conversation_id,
             "usage": record.usage,
             "cancellation_token": record.cancellation,
             "deps": self._deps,

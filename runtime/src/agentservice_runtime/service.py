@@ -21,6 +21,7 @@ from agentservice_runtime.cache.outcome import Note
 from agentservice_runtime.client import Receive, while_connected
 from agentservice_runtime.drain import Drain
 from agentservice_runtime.errors import CANCELLED, Category, ClientGone, Problem, classify, is_cut_off
+from agentservice_runtime.memory.memory import Memory
 from agentservice_runtime.meter.refusals import SQUEEZED
 from agentservice_runtime.metrics import Metrics
 from agentservice_runtime.model_failures import innermost
@@ -113,12 +114,14 @@ class Service:
         )
         self._messages = config.errors.messages.model_dump(exclude_none=True)
         self._runner: Runner | None = None
+        self._memory: Memory | None = None
         self._model_name = config.model.name
         self._has_cache = config.cache is not None
 
-    def start(self, runner: Runner) -> None:
-        """Serve runs from now on."""
+    def start(self, runner: Runner, *, memory: Memory | None = None) -> None:
+        """Serve runs from now on. ``memory`` holds the conversations."""
         self._runner = runner
+        self._memory = memory
         self._model_name = runner.model_name
 
     @property
@@ -128,13 +131,15 @@ class Service:
             raise RuntimeError("the service is not started")
         return self._runner
 
-    def authorize(self, request: Request) -> str | None:
-        """Let a request pass that asks for no run, and return the caller. Raises Failed."""
+    def authorize(self, request: Request) -> RunRecord:
+        """Let a request pass that asks for no run, and return the record that says who asks. Raises Failed."""
         record = self._begin(request)
         try:
-            return self._auth.caller(request.headers)
+            record.caller = self._auth.caller(request.headers)
+            record.end_user = self._auth.end_user(request.headers, caller=record.caller)
         except Exception as error:
             raise self._failed(record, error) from error
+        return record
 
     async def cancel(self, request: Request, run_id: str) -> bool:
         """Cancel a run of the same caller and return whether it has ended. Raises Failed."""
@@ -160,7 +165,7 @@ class Service:
     async def run(self, question: Question, record: RunRecord, *, receive: Receive) -> Answer:
         """Run to the end. Raises Failed."""
         try:
-            async with self._place(record):
+            async with self._place(question, record):
                 answer = await while_connected(self.runner.run(question, record), receive=receive)
                 self._log.succeeded(record, model=answer.model, cost_usd=answer.cost_usd)
         except BaseException as error:
@@ -171,7 +176,7 @@ class Service:
         """Return a run in the words of ``telling``, once it may begin. Raises Failed."""
         place = AsyncExitStack()
         try:
-            await place.enter_async_context(self._place(record))
+            await place.enter_async_context(self._place(question, record))
         except BaseException as error:
             raise self._failed(record, error) from error
         events = Opened(self._events(question, record, telling=telling, place=place))
@@ -218,19 +223,23 @@ class Service:
                     yield event
         if last is None:
             raise RuntimeError("the run ended without a result")
-        answer = runner.answer(last.result, record)
+        answer = await runner.concluded(last.result, question, record)
         # the line is written before the result is sent: who has the result finds the line
         self._log.succeeded(record, model=answer.model, cost_usd=answer.cost_usd)
         yield last
         yield answer
 
     @asynccontextmanager
-    async def _place(self, record: RunRecord) -> AsyncGenerator[None]:
-        """Hold what a run needs to be one: its id, by which it can be cancelled, and a slot."""
-        with self._active.entered(record):
-            async with self._admission.slot():
-                self._log.started(record)
-                yield
+    async def _place(self, question: Question, record: RunRecord) -> AsyncGenerator[None]:
+        """Hold what a run needs to be one: its id, by which it can be cancelled, a slot, and its conversation's turn."""
+        async with AsyncExitStack() as held:
+            held.enter_context(self._active.entered(record))
+            await held.enter_async_context(self._admission.slot())
+            if question.conversation_id is not None and self._memory is not None:
+                turn = self._memory.turn(question.conversation_id, end_user=record.end_user, run_id=record.run_id)
+                record.turn = await held.enter_async_context(turn)
+            self._log.started(record)
+            yield
 
     def _begin(self, request: Request) -> RunRecord:
         record = self._log.begin(run_id=new_run_id(), trace_id=trace_id(request.headers.get("traceparent")))

@@ -75,7 +75,7 @@ def test_every_member_is_described() -> None:
 
 def test_no_field_of_a_later_issue_is_in_it() -> None:
     assert set(ROOT["properties"]["spec"]["properties"]) == {
-        "agent", "model", "budget", "replicas", "autoscaling", "redis", "queue", "cache", "errors", "auth", "runtime", "rollout", "network", "observability", "suspend",
+        "agent", "model", "budget", "replicas", "autoscaling", "redis", "postgres", "queue", "cache", "conversations", "errors", "auth", "runtime", "rollout", "network", "observability", "suspend",
     }  # fmt: skip
     assert set(ROOT["properties"]["spec"]["properties"]["model"]["properties"]) == {
         "name", "baseURL", "apiKey", "settings", "pricing", "fallbacks", "retry",

@@ -255,3 +255,22 @@ def test_the_queue_gets_its_redis_as_a_file_and_says_who_works_but_not_how_many(
     assert rendered(queue=few, redis=redis).revision == rendered(queue=many, redis=redis).revision
     assert rendered(queue=few, redis=redis).revision != rendered(queue={"enabled": True}, redis=redis).revision
     assert rendered(queue={"enabled": False, "maxAttempts": 5}, redis=redis).revision == rendered(redis=redis).revision
+
+
+def test_conversations_get_their_store_as_a_file_and_the_uid_that_tells_them_from_those_of_namesakes() -> None:
+    redis, database = ({"urlFrom": {"secretKeyRef": {"name": name, "key": "url"}}} for name in ("redis", "agent-db"))
+    kept = {"store": "Postgres", "retentionSeconds": 60}
+    result = rendered(conversations=kept, postgres=database, redis=redis)
+    config = json.loads(child(result, "ConfigMap")["data"]["config.json"])
+    assert config["conversations"] == {
+        "store": "Postgres",
+        "url": database["urlFrom"],
+        "uid": UID,
+        "retentionSeconds": 60,
+    }
+    volumes = child(result, "Deployment")["spec"]["template"]["spec"]["volumes"]
+    (sources,) = [v["projected"]["sources"] for v in volumes if v["name"] == "secrets"]
+    assert [s["secret"]["items"][0]["path"] for s in sources] == ["agent-db/url"]
+    without = rendered(postgres=database, redis=redis)
+    assert without.revision == rendered().revision
+    assert rendered(conversations={"store": "Redis"}, redis=redis).revision not in (without.revision, result.revision)

@@ -12,6 +12,7 @@ from agentservice_api.spec.budget import (
     WindowBudget,
 )
 from agentservice_api.spec.cache import CacheScope, CacheSpec
+from agentservice_api.spec.conversations import ConversationsSpec, ConversationStore
 from agentservice_api.spec.errors import ErrorMessages, ErrorsSpec
 from agentservice_api.spec.model import Fallback, ModelChoice, ModelSettings, ModelSpec, Pricing, Retry
 from agentservice_api.spec.network import (
@@ -28,6 +29,7 @@ from agentservice_api.spec.network import (
     ServiceType,
 )
 from agentservice_api.spec.observability import LogFormat, LogLevel, ObservabilitySpec
+from agentservice_api.spec.postgres import PostgresSpec
 from agentservice_api.spec.queue import Durability, QueueSpec, QueueWorkers
 from agentservice_api.spec.redis import RedisSpec
 from agentservice_api.spec.references import (
@@ -57,6 +59,8 @@ __all__ = [
     "CacheSpec",
     "Capability",
     "ConfigMapKeySelector",
+    "ConversationStore",
+    "ConversationsSpec",
     "Degrade",
     "Destination",
     "Durability",
@@ -90,6 +94,7 @@ __all__ = [
     "Peer",
     "PolicyPort",
     "PolicySpec",
+    "PostgresSpec",
     "Pricing",
     "Probe",
     "Probes",

@@ -13,10 +13,12 @@ from agentservice_api.spec.auth import AuthSpec
 from agentservice_api.spec.autoscaling import AutoscalingSpec
 from agentservice_api.spec.budget import BudgetSpec, LedgerChoice
 from agentservice_api.spec.cache import CacheSpec
+from agentservice_api.spec.conversations import ConversationsSpec
 from agentservice_api.spec.errors import ErrorsSpec
 from agentservice_api.spec.model import ModelChoice, ModelSpec
 from agentservice_api.spec.network import NetworkSpec
 from agentservice_api.spec.observability import ObservabilitySpec
+from agentservice_api.spec.postgres import PostgresSpec
 from agentservice_api.spec.queue import QueueSpec
 from agentservice_api.spec.redis import RedisSpec
 from agentservice_api.spec.rollout import RolloutSpec
@@ -57,6 +59,11 @@ class AgentServiceSpec(Model):
             message="queue.enabled needs spec.redis: set redis.urlFrom, or remove the queue",
             field_path=".queue.enabled",
         ),
+        Rule(
+            rule="!has(self.conversations) || (self.conversations.store == 'Redis' ? has(self.redis) : has(self.postgres))",
+            message="conversations.store Redis needs spec.redis, and Postgres needs spec.postgres: set its urlFrom, or choose the other store",
+            field_path=".conversations.store",
+        ),
     )
 
     agent: AgentSpec = Field(description="What the agent does. A change here is a new revision.")
@@ -71,12 +78,19 @@ class AgentServiceSpec(Model):
         default=None, description="The number of pods follows the load. Absent: `replicas` says it."
     )
     redis: RedisSpec | None = Field(
-        default=None, description="A Redis for the budget's ledger, the queue and the cache. Absent: none is needed."
+        default=None,
+        description="A Redis for the budget's ledger, the queue, the cache and conversations. Absent: none is needed.",
     )
     queue: QueueSpec = Field(
         default=QueueSpec(), description="Runs that are asked for now and answered later. Default: none."
     )
+    postgres: PostgresSpec | None = Field(
+        default=None, description="A PostgreSQL for conversations. Absent: none is needed."
+    )
     cache: CacheSpec = Field(default=CacheSpec(), description="Answers that are given again. Default: none.")
+    conversations: ConversationsSpec | None = Field(
+        default=None, description="What was said is remembered by conversation_id. Absent: each request stands alone."
+    )
     errors: ErrorsSpec = Field(default=ErrorsSpec(), description="What callers read when a run fails.")
     auth: AuthSpec = Field(default=AuthSpec(), description="Who may call the agent.")
     runtime: RuntimeSpec = Field(default=RuntimeSpec(), description="The pods that run the agent.")

@@ -82,8 +82,7 @@ def local_agent(resource: AgentService, sources: Sources, *, token: str | None =
         if content is None and reference == generated:
             content = (token or secrets.token_urlsafe(32)).encode()
         if content is None:
-            field = "redis.urlFrom" if user.endswith(".redisUrl") else user
-            missing.append(Missing(SourceKind.SECRET, reference.name, reference.key, f"spec.{field}"))
+            missing.append(Missing(SourceKind.SECRET, reference.name, reference.key, f"spec.{_field(resource, user)}"))
         else:
             files[(reference.name, reference.key)] = content
     env = environment(resource, sources)
@@ -110,6 +109,16 @@ def secret_references(part: BaseModel, path: str = "") -> Iterator[tuple[str, Se
                 yield where.removesuffix(".secretKeyRef").removesuffix(".valueFrom"), item
             elif isinstance(item, Model):
                 yield from secret_references(item, where)
+
+
+def _field(resource: AgentService, user: str) -> str:
+    """Return the field of the manifest behind one of the configuration."""
+    if user.endswith(".redisUrl"):
+        return "redis.urlFrom"
+    wanted = resource.spec.conversations
+    if user == "conversations.url" and wanted is not None:
+        return f"{wanted.store.lower()}.urlFrom"
+    return user
 
 
 def _first_token(config: RuntimeConfig, files: SecretFiles) -> str | None:

@@ -101,6 +101,8 @@ def secret_references(config: RuntimeConfig) -> Iterator[SecretKeySelector]:
         found.add(_name_and_key(config.cache.redis_url.secret_key_ref))
     if config.queue is not None:
         found.add(_name_and_key(config.queue.redis_url.secret_key_ref))
+    if config.conversations is not None:
+        found.add(_name_and_key(config.conversations.url.secret_key_ref))
     for token in config.auth.tokens:
         found.add(_name_and_key(token.value_from.secret_key_ref))
     for server in config.agent.mcp_servers:

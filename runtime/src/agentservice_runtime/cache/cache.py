@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import random
 import secrets
-from collections.abc import Mapping
 from typing import Final
 
 from agentservice_api import RuntimeConfig
@@ -18,7 +16,7 @@ from agentservice_runtime.cache.outcome import CacheMetrics, Note, Outcome
 from agentservice_runtime.cache.purges import Purges
 from agentservice_runtime.cache.store import ANSWER_SECONDS, Store
 from agentservice_runtime.metrics import Metrics
-from agentservice_runtime.rejected import ConfigurationRejected
+from agentservice_runtime.patience import answer_seconds
 from agentservice_runtime.runlog import RunRecord
 from agentservice_runtime.secrets import SecretFiles
 
@@ -101,17 +99,11 @@ def build_cache(config: RuntimeConfig, *, secrets: SecretFiles, metrics: Metrics
         return secrets.read(selector)
 
     owner = "/".join((config.namespace, config.name, config.cache.uid))
-    store = Store(url, owner=owner, ttl_seconds=config.cache.ttl_seconds, answer_seconds=_answer_seconds(os.environ))
+    store = Store(
+        url,
+        owner=owner,
+        ttl_seconds=config.cache.ttl_seconds,
+        answer_seconds=answer_seconds(ANSWER_VARIABLE, default=ANSWER_SECONDS),
+    )
     series = CacheMetrics(metrics.registry, agent_name=config.name)
     return Cache(config, store=store, metrics=series, revision=revision)
-
-
-def _answer_seconds(environ: Mapping[str, str]) -> float:
-    given = environ.get(ANSWER_VARIABLE)
-    try:
-        seconds = ANSWER_SECONDS if given is None else float(given)
-    except ValueError:
-        seconds = 0.0
-    if not 0 < seconds <= 60:  # NaN is neither
-        raise ConfigurationRejected("spec.runtime.env", f"{ANSWER_VARIABLE} is a number of seconds, at most 60")
-    return seconds

@@ -16,13 +16,12 @@ from enum import StrEnum
 from importlib import resources
 from typing import Any, Final, cast
 
-from redis.asyncio import BlockingConnectionPool, Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
+from redis.asyncio import Redis
 from redis.exceptions import NoScriptError, RedisError
 
 from agentservice_runtime.cache.purges import KEPT, Purges
 from agentservice_runtime.logs import FIELDS, LOGGER
+from agentservice_runtime.redis_pool import open_redis
 
 CONNECTIONS: Final = 16
 ANSWER_SECONDS: Final = 2.0
@@ -167,18 +166,7 @@ class Store:
     def _open(self) -> Redis:
         """Return the pool. Raises ValueError for what is no URL of a Redis."""
         self._opened_url = self._url() or ""
-        pool = BlockingConnectionPool.from_url(
-            self._opened_url,
-            max_connections=CONNECTIONS,
-            timeout=self._answer_seconds,
-            socket_timeout=self._answer_seconds,
-            socket_connect_timeout=self._answer_seconds,
-            socket_keepalive=True,
-            # a connection that was idle may be one to a Redis that was started again since
-            retry=Retry(NoBackoff(), 1),
-            client_name="agentservice",
-        )
-        return Redis(connection_pool=pool)
+        return open_redis(self._opened_url, connections=CONNECTIONS, seconds=self._answer_seconds)
 
     def _tell(self, kind: str | None) -> None:
         """Log the first failure and the first success after it. redis-py's own words may name the address."""

@@ -1,0 +1,179 @@
+"""Decides how conversations lie in PostgreSQL: one row each of one table, which whoever has the right makes when it is missing.
+
+Times are the database's. A row that has outlived its time counts as gone at once, and is removed by a sweep of whichever agent uses
+the table.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import importlib
+from collections.abc import Callable
+from typing import Any, Final
+
+from agentservice_runtime.memory.store import CONNECTIONS, Busy, Unavailable
+from agentservice_runtime.rejected import ConfigurationRejected
+
+TABLE: Final = "agentservice_conversations"
+_TABLE_LOCK: Final = 0x61677363
+"""An advisory lock: two pods that make the table at once would fail each other."""
+_SWEPT_AT_ONCE: Final = 1_000
+_CREATE: Final = f"""
+    create table if not exists {TABLE} (
+      owner text not null, key text not null, body bytea, by text, turn text, turn_until timestamptz, expires timestamptz not null,
+      primary key (owner, key)
+    );
+    create index if not exists {TABLE}_expires on {TABLE} (expires);
+"""
+_BEGIN: Final = f"""
+    insert into {TABLE} as t (owner, key, turn, turn_until, expires)
+    values ($1, $2, $3, now() + make_interval(secs => $4), now() + make_interval(secs => $4))
+    on conflict (owner, key) do update set
+      turn = excluded.turn, turn_until = excluded.turn_until, expires = greatest(t.expires, excluded.expires),
+      body = case when t.expires > now() then t.body end
+    where t.turn is null or t.turn = excluded.turn or t.turn_until < now()
+    returning body
+"""  # noqa: S608
+_RENEW: Final = f"""
+    update {TABLE} set turn_until = now() + make_interval(secs => $4), expires = greatest(expires, now() + make_interval(secs => $4))
+    where owner = $1 and key = $2 and turn = $3 returning 1
+"""  # noqa: S608
+_KEEP: Final = f"""
+    update {TABLE} set body = $4, by = $3, turn = null, turn_until = null, expires = now() + make_interval(secs => $5)
+    where owner = $1 and key = $2 and (turn = $3 or (turn is null and by = $3)) returning 1
+"""  # noqa: S608
+_LEAVE: Final = (
+    f"update {TABLE} set turn = null, turn_until = null where owner = $1 and key = $2 and turn = $3 returning 1"  # noqa: S608
+)
+_READ: Final = f"select body from {TABLE} where owner = $1 and key = $2 and expires > now()"  # noqa: S608
+_DELETE: Final = f"delete from {TABLE} where owner = $1 and key = $2 returning body is not null and expires > now()"  # noqa: S608
+_SWEEP: Final = f"""
+    delete from {TABLE} where ctid = any(array(
+      select ctid from {TABLE} where expires < now() limit {_SWEPT_AT_ONCE} for update skip locked
+    )) returning 1
+"""  # noqa: S608
+
+
+class PostgresStore:
+    """Conversations of one service in a database that it may share with others. It belongs to one loop."""
+
+    def __init__(self, url: Callable[[], str | None], *, owner: str, answer_seconds: float) -> None:
+        """``owner`` tells this service from all others; ``url`` is asked again when the database cannot be used.
+
+        Raises ConfigurationRejected where the driver is not installed.
+        """
+        try:
+            self._driver: Any = importlib.import_module("asyncpg")
+        except ImportError:
+            raise ConfigurationRejected(
+                "spec.conversations.store",
+                "Postgres needs the package asyncpg in the image: install agentservice-runtime[postgres]",
+            ) from None
+        self._url = url
+        self._owner = owner
+        self._answer_seconds = answer_seconds
+        self._pool: Any = None
+        self._opening = asyncio.Lock()
+        self._opened_url: str | None = None
+
+    async def begin(self, key: str, *, token: str, lease_seconds: float) -> bytes | None:
+        """See Store."""
+        rows = await self._run(_BEGIN, key, token, lease_seconds)
+        if not rows:
+            raise Busy
+        return rows[0][0]
+
+    async def renew(self, key: str, *, token: str, lease_seconds: float) -> None:
+        """See Store."""
+        await self._run(_RENEW, key, token, lease_seconds)
+
+    async def keep(self, key: str, *, token: str, body: bytes, seconds: float) -> bool:
+        """See Store."""
+        return bool(await self._run(_KEEP, key, token, body, seconds))
+
+    async def leave(self, key: str, *, token: str) -> None:
+        """See Store."""
+        await self._run(_LEAVE, key, token)
+
+    async def read(self, key: str) -> bytes | None:
+        """See Store."""
+        rows = await self._run(_READ, key)
+        return rows[0][0] if rows else None
+
+    async def delete(self, key: str) -> bool:
+        """See Store."""
+        rows = await self._run(_DELETE, key)
+        return bool(rows and rows[0][0])
+
+    async def sweep(self) -> None:
+        """See Store."""
+        while len(await self._ask(_SWEEP)) == _SWEPT_AT_ONCE:
+            pass
+
+    async def close(self) -> None:
+        """See Store."""
+        pool, self._pool = self._pool, None
+        if pool is not None:
+            with contextlib.suppress(Exception):
+                async with asyncio.timeout(self._answer_seconds):
+                    await pool.close()
+            pool.terminate()
+
+    async def _run(self, statement: str, key: str, *words: Any) -> list[Any]:
+        return await self._ask(statement, self._owner, key, *words)
+
+    async def _ask(self, statement: str, *words: Any) -> list[Any]:
+        failures = (self._driver.PostgresError, self._driver.InterfaceError, OSError, ValueError)
+        try:
+            async with asyncio.timeout(self._answer_seconds):
+                try:
+                    return await (await self._opened()).fetch(statement, *words)
+                except TimeoutError:
+                    raise
+                except failures:
+                    # a connection that was idle may be one to a database that was started again since
+                    await self.close()
+                    return await (await self._opened()).fetch(statement, *words)
+        except (*failures, TimeoutError) as error:
+            if self._url() != self._opened_url:
+                await self.close()
+            raise Unavailable(type(error).__name__) from None
+
+    async def _opened(self) -> Any:
+        async with self._opening:
+            if self._pool is None:
+                self._opened_url = self._url()
+                pool = self._driver.create_pool(
+                    _plain(self._opened_url or ""),
+                    min_size=0,
+                    max_size=CONNECTIONS,
+                    max_inactive_connection_lifetime=60.0,
+                    timeout=self._answer_seconds,
+                    command_timeout=self._answer_seconds,
+                    # poolers in front of a database give each statement another connection
+                    statement_cache_size=0,
+                    server_settings={"application_name": "agentservice"},
+                )
+                await pool
+                try:
+                    await self._make_table(pool)
+                except BaseException:
+                    pool.terminate()
+                    raise
+                self._pool = pool
+            return self._pool
+
+    async def _make_table(self, pool: Any) -> None:
+        async with pool.acquire() as connection:
+            # only who may make tables is allowed to say `if not exists`
+            if await connection.fetchval("select to_regclass($1)", TABLE) is None:
+                async with connection.transaction():
+                    await connection.execute("select pg_advisory_xact_lock($1)", _TABLE_LOCK)
+                    await connection.execute(_CREATE)
+
+
+def _plain(url: str) -> str:
+    """Return the URL without the driver that SQLAlchemy's form names."""
+    scheme, separator, rest = url.partition("://")
+    return f"{scheme.partition('+')[0]}{separator}{rest}" if separator else url
