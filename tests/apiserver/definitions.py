@@ -13,6 +13,7 @@ from devcluster.settings import read_settings
 
 GATEWAY_API = "sigs.k8s.io/gateway-api@v1.2.1"
 """Old enough for Kubernetes 1.30: what we render must fit clusters that have not upgraded."""
+KEDA = "github.com/kedacore/keda/v2@v2.21.0"
 FLUX_KUSTOMIZE = "github.com/fluxcd/kustomize-controller@v1.7.3"
 FLUX_SOURCE = "github.com/fluxcd/source-controller@v1.7.3"
 ARGO_CD = "github.com/argoproj/argo-cd/v2@v2.14.0"
@@ -20,6 +21,10 @@ ARGO_CD = "github.com/argoproj/argo-cd/v2@v2.14.0"
 
 def http_route() -> Path:
     return _module(GATEWAY_API) / "config/crd/standard/gateway.networking.k8s.io_httproutes.yaml"
+
+
+def scaled_object() -> Path:
+    return _module(KEDA) / "config/crd/bases/keda.sh_scaledobjects.yaml"
 
 
 def gitops() -> tuple[Path, ...]:

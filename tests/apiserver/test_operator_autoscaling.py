@@ -82,6 +82,20 @@ def test_a_new_agent_begins_with_the_minimum_and_an_autoscaler_of_the_declared_b
     assert at.list("PodDisruptionBudget", of="agent")
 
 
+def test_runs_in_flight_need_a_custom_metrics_api(operator: OperatorProcess, at: Workbench, audit: Audit):
+    at.agent(autoscaling={**HPA, "inFlightPerPod": 22, "cpuUtilizationPercent": 70})
+    at.serves()
+    say(at, AbleToScale="True", ScalingActive="True")
+    assert "install an adapter" in at.settles("ScalingActive", "False", "CustomMetricsMissing")
+    made = at.get("HorizontalPodAutoscaler", "agent")
+    assert [metric["type"] for metric in made["spec"]["metrics"]] == ["Resource", "Pods"]
+    at.quiet(audit)
+    audit.forget()
+    at.annotate("agent", touched="1")
+    at.quiet(audit)
+    assert audit.writes(namespace=at.namespace) == []
+
+
 HANDOVERS = [
     pytest.param({"replicas": 4}, {"autoscaling": HPA}, id="replicas-to-HPA"),
     pytest.param({"replicas": 4}, {"autoscaling": EXTERNAL}, id="replicas-to-External"),

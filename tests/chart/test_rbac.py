@@ -26,6 +26,7 @@ NEEDED = {
     "networkpolicies.networking.k8s.io": CHILD,
     "ingresses.networking.k8s.io": CHILD,
     "httproutes.gateway.networking.k8s.io": CHILD,
+    "scaledobjects.keda.sh": CHILD,
     "secrets": {"create"},
     "pods": WATCH,
     "replicasets.apps": WATCH,

@@ -79,14 +79,26 @@ class Reason(Documented):
     SECRET_NOT_FOUND = "SecretNotFound", "A Secret, or a key of it, that a pod needs is missing."
     NO_PODS = "NoPods", "No pod has tried to mount the Secrets yet."
     NOT_REFERENCED = "NotReferenced", "The specification names no Secret."
-    SCALING = "Scaling", "The HorizontalPodAutoscaler sees its metric and acts."
+    SCALING = "Scaling", "The HorizontalPodAutoscaler, or KEDA, sees its metric and acts."
     SCALED_EXTERNALLY = "ScaledExternally", "Somebody else writes the Deployment's replicas, as asked."
-    NOT_SCALING = "NotScaling", "The HorizontalPodAutoscaler cannot act; the message is its own."
+    NOT_SCALING = "NotScaling", "The HorizontalPodAutoscaler, or KEDA, cannot act; the message is its own."
+    KEDA_MISSING = (
+        "KEDAMissing",
+        "KEDA is not installed in this cluster, so the number of pods stays as it is. Once it is, the ScaledObject is made by itself.",
+    )
+    CUSTOM_METRICS_MISSING = (
+        "CustomMetricsMissing",
+        "The HorizontalPodAutoscaler cannot scale by runs in flight: the cluster serves no custom metrics API.",
+    )
+    PROMETHEUS_UNKNOWN = "PrometheusUnknown", "KEDA cannot scale by runs in flight: the chart names no Prometheus."
     SCALE_OUT_OFF = (
         "ScaleOutOff",
-        "The budget is all but spent, so that more pods could not serve more: the HorizontalPodAutoscaler only scales in.",
+        "The budget is all but spent, so that more pods could not serve more: the autoscaler only scales in.",
     )
-    AUTOSCALER_PENDING = "AutoscalerPending", "The HorizontalPodAutoscaler has not said yet whether it can act."
+    AUTOSCALER_PENDING = (
+        "AutoscalerPending",
+        "The HorizontalPodAutoscaler, or KEDA, has not said yet whether it can act.",
+    )
     ROUTED = "Routed", "Every named Gateway takes the route."
     ROUTE_REFUSED = "RouteRefused", "A Gateway does not take the route, or cannot resolve it; the message is its own."
     ROUTE_PENDING = "RoutePending", "A named Gateway has not said yet whether it takes the route."

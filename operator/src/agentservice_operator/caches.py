@@ -88,13 +88,14 @@ class Caches:
     def observation(self, key: Key, uid: str) -> Observation:
         """Return the Deployment that the AgentService with ``uid`` controls, and what became of its pods."""
         deployment = self.children["Deployment"].get(*key)
-        autoscaler = self.children["HorizontalPodAutoscaler"].get(*key)
+        autoscaler = self.children["ScaledObject"].get(*key) or self.children["HorizontalPodAutoscaler"].get(*key)
         route = self.children["HTTPRoute"].get(*key)
         pods = tuple(self.pods.by_index(BY_SERVICE, key))
         return Observation(
             deployment=deployment if deployment is not None and controller_uid(deployment) == uid else None,
             autoscaler=autoscaler if autoscaler is not None and controller_uid(autoscaler) == uid else None,
             route=route if route is not None and controller_uid(route) == uid else None,
+            has_keda=self.is_served("ScaledObject"),
             has_gateway_api=self.is_served("HTTPRoute"),
             pods=pods,
             failed_mounts={

@@ -154,7 +154,7 @@ def _scaling(
 ) -> dict[ConditionType, Verdict]:
     if desired is None:  # the autoscaler goes on as before
         return _as_known(previous, ConditionType.SCALING_ACTIVE)
-    verdict = scaling_active(desired.spec, observation.autoscaler)
+    verdict = scaling_active(desired.spec, observation, has_prometheus=desired.rendered.has_prometheus)
     return {} if verdict is None else {ConditionType.SCALING_ACTIVE: verdict}
 
 

@@ -37,9 +37,16 @@ def trim_declared(live: Manifest) -> Manifest:
 
 
 def trim_autoscaler(live: Manifest) -> Manifest:
-    """Keep of an autoscaler what it declares and whether it can act, not what it measured: that changes all the time."""
+    """Keep of an autoscaler what it declares and whether it can act, not what it measured: that changes all the time.
+
+    Of a ScaledObject too; whether its triggers are active, which its condition Active tells, is such a measure.
+    """
     conditions = cast("list[Manifest]", (live.get("status") or {}).get("conditions") or [])
-    told = [{key: c.get(key) for key in ("type", "status", "reason", "message")} for c in conditions]
+    told = [
+        {key: c.get(key) for key in ("type", "status", "reason", "message")}
+        for c in conditions
+        if c.get("type") != "Active"
+    ]
     return {**trim_declared(live), "status": {"conditions": told}}
 
 

@@ -19,6 +19,7 @@ from agentservice_operator.instructions import Instructions, UnresolvedReference
 from agentservice_operator.judge import Desired, Obstacle, judge
 from agentservice_operator.kube.apply import execute
 from agentservice_operator.kube.client import Client
+from agentservice_operator.kube.discovery import ASK_SECONDS, CUSTOM_METRICS, Discovery
 from agentservice_operator.kube.errors import AlreadyExists, ApiError, Forbidden, Invalid, NotFound
 from agentservice_operator.kube.resources import AGENTSERVICES, SECRETS
 from agentservice_operator.manifest import ChildKey, Key, Manifest, Owner, child_key
@@ -27,11 +28,12 @@ from agentservice_operator.ownership import is_untouched
 from agentservice_operator.parse import SpecError, parse
 from agentservice_operator.plan import Change, Plan, Verb, controller_uid, decide, plan
 from agentservice_operator.prices import PlatformPrices
-from agentservice_operator.render import Platform, Rendered, hold_back, render
+from agentservice_operator.render import Platform, Rendered, hold_back, let_go, render
+from agentservice_operator.render.autoscaler import AUTOSCALERS
 from agentservice_operator.render.secret import render_generated_secret
 from agentservice_operator.report import Announcement, transitions, written
 from agentservice_operator.rollout import Observation
-from agentservice_operator.scaling import is_held_back
+from agentservice_operator.scaling import is_held_back, is_scaled_by_keda, needs_custom_metrics, wants_keda
 
 RETRY_REFUSED_SECONDS: Final = 10.0
 """After a refusal that somebody may lift without any object that we watch changing: a quota, a stranger's object."""
@@ -39,14 +41,18 @@ RETRY_DYING_SECONDS: Final = 2.0
 USAGE_SECONDS: Final = 60.0
 """At most one write of the status in so long for what is spent; a change of the budget's state is written at once."""
 
-_UNUSED_BY_PODS: Final = frozenset(
-    {"PodDisruptionBudget", "HorizontalPodAutoscaler", "NetworkPolicy", "Ingress", "HTTPRoute"}
-)
+_UNUSED_BY_PODS: Final = frozenset({"PodDisruptionBudget", "NetworkPolicy", "Ingress", "HTTPRoute", *AUTOSCALERS})
 """Kinds of children that no pod needs: they go at once."""
 _UNMOUNTED: Final = frozenset({"ServiceAccount", "Role", "RoleBinding"})
 """Kinds of children that go as soon as no pod of an old revision is left."""
 
 _ACCESS: Final = ("Role", "RoleBinding")
+
+_WAITS_FOR_KEDA: Final = Obstacle(
+    reason=Reason.WAITING_FOR_DELETION,
+    message="the ScaledObject is being deleted, and until KEDA has let go of it the number of pods stays as it is: is KEDA running?",
+    stalls=False,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -74,6 +80,8 @@ class Effects:
     """The status of each condition, by type, for the metrics; empty when the object is gone."""
     tell_budget: Callable[[Key, Sequence[Figures]], None]
     """The current windows, for the metrics; empty without a budget."""
+    monotonic: Callable[[], float]
+    """Seconds."""
     server_time: Callable[[], datetime]
     """UTC by the API server's clock, which decides when a window ends."""
 
@@ -98,6 +106,7 @@ class Reconciler:
         self._effects = effects
         self._prices = prices or PlatformPrices("")
         self._instructions = Instructions(client=client, references=caches.references)
+        self._discovery = Discovery(client=client, clock=effects.monotonic)
         self._bookkeeper = Bookkeeper(client=client, caches=caches, now=effects.server_time)
         self._usage_told: dict[Key, datetime] = {}
 
@@ -133,6 +142,9 @@ class Reconciler:
                 secret_name, obstacle = await self._ensure_secret(owner, desired, previous)
             if obstacle is None:
                 observed = self._caches.observed_children(key)
+                leaves_keda = not wants_keda(desired.spec) and is_scaled_by_keda(owner, observed)
+                if leaves_keda:
+                    desired = replace(desired, rendered=let_go(desired.rendered))
                 changes = plan(
                     owner=owner,
                     children=[c for c in desired.rendered.children if self._caches.is_served(c["kind"])],
@@ -143,18 +155,24 @@ class Reconciler:
                 if _finds_orphans(changes) and not await self._is_wanted(owner):
                     return Result()
                 done, obstacle = await self._write(changes, owner, desired.rendered, adopt=adopt)
+                if leaves_keda:
+                    obstacle = obstacle or _WAITS_FOR_KEDA
                 for announcement in written(done):
                     logger.info("%s", announcement.note)
                     self._effects.announce(live, announcement)
         if obstacle is not None and not obstacle.rejects:
             dying = obstacle.reason is Reason.WAITING_FOR_DELETION
             waits.append(RETRY_DYING_SECONDS if dying else RETRY_REFUSED_SECONDS)
+        observation = self._caches.observation(key, owner.uid)
+        if desired is not None and needs_custom_metrics(desired.spec):
+            observation = replace(observation, has_custom_metrics=await self._discovery.serves(CUSTOM_METRICS))
+            waits.append(None if observation.has_custom_metrics else ASK_SECONDS)
         status = judge(
             generation=live["metadata"]["generation"],
             previous=previous,
             desired=desired,
             obstacle=obstacle,
-            observation=self._caches.observation(key, owner.uid),
+            observation=observation,
             paused=paused,
             secret_name=secret_name,
             standing=budget,
@@ -390,8 +408,8 @@ def _stages(changes: Plan) -> tuple[tuple[tuple[Change, ...], ...], ...]:
     pods = tuple((change,) for change in writes if change.child.kind == "Deployment")
     deletes = [change for change in writes if change.verb is Verb.DELETE]
     # An autoscaler before the Deployment: it must not write a number that is ours again.
-    scalers = tuple((change,) for change in deletes if change.child.kind == "HorizontalPodAutoscaler")
-    gone = tuple((change,) for change in deletes if change.child.kind != "HorizontalPodAutoscaler")
+    scalers = tuple((change,) for change in deletes if change.child.kind in AUTOSCALERS)
+    gone = tuple((change,) for change in deletes if change.child.kind not in AUTOSCALERS)
     rest = [change for change in writes if change.child.kind != "Deployment" and change.verb is not Verb.DELETE]
     # A Role before what binds it: the API server looks it up.
     access = tuple(sorted((c for c in rest if c.child.kind in _ACCESS), key=lambda c: _ACCESS.index(c.child.kind)))

@@ -36,7 +36,11 @@ class Observation:
 
     deployment: Manifest | None = None
     autoscaler: Manifest | None = None
-    """The HorizontalPodAutoscaler."""
+    """The HorizontalPodAutoscaler, or the ScaledObject where there is one."""
+    has_keda: bool = True
+    """Whether the cluster has the kind ScaledObject."""
+    has_custom_metrics: bool = True
+    """Whether the cluster serves metrics of pods to HorizontalPodAutoscalers; asked only where one needs them."""
     route: Manifest | None = None
     """The HTTPRoute."""
     has_gateway_api: bool = True

@@ -153,6 +153,7 @@ async def _reconciled(manifest: Manifest) -> list[dict[str, Any]]:
         log_revision=lambda revision: None,
         tell=lambda key, conditions: None,
         tell_budget=lambda key, windows: None,
+        monotonic=lambda: 0.0,
         server_time=lambda: datetime.now(UTC),
     )
     reconciler = Reconciler(

@@ -135,7 +135,10 @@ def test_an_autoscaler_that_cannot_act_is_no_reason_not_to_be_ready() -> None:
         {"type": "AbleToScale", "status": "True", "reason": "SucceededGetScale", "message": "got it"},
         {"type": "ScalingActive", "status": "False", "reason": "FailedGetResourceMetric", "message": "no metrics"},
     ]
-    seen = Observation(deployment=deployment(want), autoscaler={"status": {"conditions": told}})
+    seen = Observation(
+        deployment=deployment(want),
+        autoscaler={"kind": "HorizontalPodAutoscaler", "spec": {}, "status": {"conditions": told}},
+    )
     found = conditions(want, seen)
     assert found["ScalingActive"]["reason"] == Reason.NOT_SCALING
     assert found["ScalingActive"]["message"] == "FailedGetResourceMetric: no metrics"

@@ -102,6 +102,7 @@ def setting(live: Manifest) -> tuple[Server, Caches, Reconciler, list[Key]]:
                 "RoleBinding",
                 "Service",
                 "HorizontalPodAutoscaler",
+                "ScaledObject",
                 "HTTPRoute",
                 "Deployment",
             )
@@ -121,6 +122,7 @@ def setting(live: Manifest) -> tuple[Server, Caches, Reconciler, list[Key]]:
         log_revision=lambda revision: None,
         tell=lambda key, conditions: None,
         tell_budget=lambda key, windows: None,
+        monotonic=lambda: 0.0,
         server_time=lambda: datetime(2026, 11, 23, tzinfo=UTC),
     )
     client: Any = server

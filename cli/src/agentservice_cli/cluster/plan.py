@@ -35,6 +35,7 @@ _OURS = {
     "NetworkPolicy": "networking.k8s.io/v1",
     "Ingress": "networking.k8s.io/v1",
     "HTTPRoute": "gateway.networking.k8s.io/v1",
+    "ScaledObject": "keda.sh/v1alpha1",
     "ServiceAccount": "v1",
     "ConfigMap": "v1",
     "Role": "rbac.authorization.k8s.io/v1",
@@ -43,7 +44,7 @@ _OURS = {
 """The kinds that the operator may have made; one that is no longer rendered is pruned."""
 _PRIVILEGED = frozenset({"Role", "RoleBinding"})
 """Kinds that the operator writes and the default roles `view` and `edit` may not even read: no dry run, and unseen is fine."""
-_OPTIONAL = frozenset({"HTTPRoute"})
+_OPTIONAL = frozenset({"HTTPRoute", "ScaledObject"})
 """Kinds of CustomResourceDefinitions that are not ours: perhaps not installed, perhaps not readable for `view` and `edit`."""
 
 

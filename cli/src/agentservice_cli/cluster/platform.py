@@ -74,6 +74,7 @@ def installed(cluster: Cluster) -> tuple[Installation | None, str]:
         runtime_image=environment.get("RUNTIME_IMAGE") or DEFAULT_RUNTIME_IMAGE,
         runtime_image_pull_policy=ImagePullPolicy(policy),
         api_server=_api_server(environment),
+        prometheus=environment.get("PROMETHEUS_ADDRESS") or "",
     )
     defaults = cast("dict[str, Any]", json.loads(environment.get("AGENT_DEFAULTS") or "{}"))
     return Installation(platform, defaults, f"Deployment {where}"), ""

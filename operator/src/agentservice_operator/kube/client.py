@@ -17,6 +17,7 @@ from yarl import URL
 from agentservice_operator.kube import requests
 from agentservice_operator.kube.errors import (
     KubeError,
+    NotFound,
     TransportError,
     Unauthorized,
     error_from_answer,
@@ -114,6 +115,14 @@ class Client:
 
     async def get(self, resource: Resource, namespace: str | None, name: str) -> Manifest:
         return await self._object(requests.get(resource, namespace, name))
+
+    async def serves(self, group: str) -> bool:
+        """Tell whether a group of APIs is registered, in whichever version."""
+        try:
+            await self._json(requests.group(group))
+        except NotFound:
+            return False
+        return True
 
     async def list(
         self,

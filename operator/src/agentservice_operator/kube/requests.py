@@ -10,7 +10,7 @@ from urllib.parse import urlencode
 
 import orjson
 
-from agentservice_operator.kube.resources import Resource
+from agentservice_operator.kube.resources import APIGROUPS, Resource
 from agentservice_operator.manifest import Manifest
 
 FieldValidation = Literal["Strict", "Warn", "Ignore"]
@@ -55,6 +55,12 @@ def get(resource: Resource, namespace: str | None, name: str) -> Request:
         idempotent=True,
         headers={"Accept": JSON},
     )
+
+
+def group(name: str) -> Request:
+    """Discovery of a group of APIs, which every authenticated user may read (the ClusterRole system:discovery)."""
+    path, headers = f"/apis/{name}", {"Accept": JSON}
+    return Request(verb="get", method="GET", path=path, resource=APIGROUPS, idempotent=True, headers=headers)
 
 
 def list_page(

@@ -59,8 +59,12 @@ NETWORKPOLICIES = Resource("networking.k8s.io", "v1", "NetworkPolicy", "networkp
 INGRESSES = Resource("networking.k8s.io", "v1", "Ingress", "ingresses")
 HTTPROUTES = Resource("gateway.networking.k8s.io", "v1", "HTTPRoute", "httproutes")
 """Optional: the Gateway API is installed by who wants it."""
+SCALEDOBJECTS = Resource("keda.sh", "v1alpha1", "ScaledObject", "scaledobjects")
+"""Optional: KEDA is installed by who wants it."""
 ROLES = Resource("rbac.authorization.k8s.io", "v1", "Role", "roles")
 ROLEBINDINGS = Resource("rbac.authorization.k8s.io", "v1", "RoleBinding", "rolebindings")
+APIGROUPS = Resource("", "", "APIGroup", "apigroups", namespaced=False)
+"""What discovery serves at /apis/GROUP: no objects."""
 EVENTS = Resource("events.k8s.io", "v1", "Event", "events")
 LEASES = Resource("coordination.k8s.io", "v1", "Lease", "leases")
 
@@ -79,6 +83,7 @@ KNOWN: tuple[Resource, ...] = (
     NETWORKPOLICIES,
     INGRESSES,
     HTTPROUTES,
+    SCALEDOBJECTS,
     ROLES,
     ROLEBINDINGS,
     EVENTS,

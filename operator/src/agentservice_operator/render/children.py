@@ -8,7 +8,12 @@ from agentservice_api import AgentService, names
 from agentservice_api.config import runtime_config
 from agentservice_api.spec import AuthType, ImagePullPolicy, SecretKeySelector
 from agentservice_operator.manifest import Manifest, Owner, canonical
-from agentservice_operator.render.autoscaler import render_autoscaler, without_scale_out
+from agentservice_operator.render.autoscaler import (
+    AUTOSCALERS,
+    render_autoscaler,
+    render_scaled_object,
+    without_scale_out,
+)
 from agentservice_operator.render.config_map import render_config_map
 from agentservice_operator.render.deployment import render_deployment
 from agentservice_operator.render.disruption import render_disruption_budget
@@ -27,6 +32,8 @@ class Platform:
     runtime_image: str
     runtime_image_pull_policy: ImagePullPolicy = ImagePullPolicy.IF_NOT_PRESENT
     api_server: ApiServerAddresses = field(default_factory=ApiServerAddresses)
+    prometheus: str = ""
+    """Address of a Prometheus that scrapes the pods, for KEDA to ask; empty: there is none."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +50,8 @@ class Rendered:
     """Pods that a Deployment begins with whose number an autoscaler decides: new, or resumed from none."""
     url: str
     selector: str
+    has_prometheus: bool
+    """Whether the installation knows a Prometheus for KEDA to ask."""
 
 
 def render(resource: AgentService, *, platform: Platform, instructions: str | None = None) -> Rendered:
@@ -74,6 +83,7 @@ def render(resource: AgentService, *, platform: Platform, instructions: str | No
     as_asked = (
         render_disruption_budget(owner, spec),
         render_autoscaler(owner, spec),
+        render_scaled_object(owner, spec, prometheus=platform.prometheus),
         render_network_policy(owner, spec, api_server=platform.api_server),
         render_ingress(owner, spec),
         render_route(owner, spec),
@@ -94,16 +104,32 @@ def render(resource: AgentService, *, platform: Platform, instructions: str | No
         first_replicas=spec.autoscaling.min_replicas if spec.autoscaling else spec.replicas,
         url=service_url(owner, spec),
         selector=f"{names.LABEL_NAME}={metadata.name}",
+        has_prometheus=bool(platform.prometheus),
     )
 
 
 def hold_back(rendered: Rendered) -> Rendered:
     """Return ``rendered`` with an autoscaler that only scales in."""
     children = (
-        with_intent_hash(without_scale_out(child)) if child["kind"] == "HorizontalPodAutoscaler" else child
+        with_intent_hash(without_scale_out(child)) if child["kind"] in AUTOSCALERS else child
         for child in rendered.children
     )
     return replace(rendered, children=tuple(children))
+
+
+def let_go(rendered: Rendered) -> Rendered:
+    """Return ``rendered`` as it is applied while an autoscaler that has to go still scales: no other one, and no number of ours."""
+    kept = (child for child in rendered.children if child["kind"] not in AUTOSCALERS)
+    return replace(
+        rendered, children=tuple(_uncounted(child) if child["kind"] == "Deployment" else child for child in kept)
+    )
+
+
+def _uncounted(deployment: Manifest) -> Manifest:
+    """Return ``deployment`` byte for byte as it is rendered beside an autoscaler, so that there is nothing to write."""
+    spec = {key: value for key, value in deployment["spec"].items() if key != "replicas"}
+    metadata = {key: value for key, value in deployment["metadata"].items() if key != "annotations"}
+    return with_intent_hash({**deployment, "metadata": metadata, "spec": spec})
 
 
 def with_intent_hash(manifest: Manifest) -> Manifest:

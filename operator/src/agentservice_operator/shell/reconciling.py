@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import time
 from datetime import UTC, datetime
 
 from agentservice_api.spec import ImagePullPolicy
@@ -45,6 +46,7 @@ def build_reconciler(
         platform=Platform(
             runtime_image=settings.runtime_image,
             runtime_image_pull_policy=ImagePullPolicy(settings.runtime_image_pull_policy.value),
+            prometheus=settings.prometheus_address,
             api_server=ApiServerAddresses(cidrs=settings.api_server_cidrs, ports=settings.api_server_ports),
         ),
         defaults=settings.agent_defaults,
@@ -56,6 +58,7 @@ def build_reconciler(
             log_revision=set_revision,
             tell=metrics.set_conditions,
             tell_budget=metrics.budgets.tell,
+            monotonic=time.monotonic,
             server_time=lambda: client.server_time() or datetime.now(UTC),
         ),
     )

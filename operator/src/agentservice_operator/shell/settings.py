@@ -53,7 +53,8 @@ class Settings:
     `watch_namespaces`: empty means the whole cluster. `workers`: reconciles at a time, 1 to 100. `resync_seconds`: how
     often each object is looked at though nothing happened, 30 to 86400. `agent_defaults` is what a platform sets for
     all agents (the chart's `agentDefaults`). `api_server_cidrs` and `api_server_ports` are where pods with a NetworkPolicy may reach the
-    API server. `price_book` names a ConfigMap in the operator's namespace; empty: none.
+    API server. `price_book` names a ConfigMap in the operator's namespace; empty: none. `prometheus_address` is the URL of a Prometheus that KEDA may ask; empty:
+    none.
     """
 
     runtime_image: str
@@ -64,6 +65,7 @@ class Settings:
     lease_name: str = "agentservice-operator"
     agent_defaults: Mapping[str, Any] = field(default_factory=dict[str, Any])
     price_book: str = ""
+    prometheus_address: str = ""
     api_server_cidrs: tuple[str, ...] = _API_SERVER.cidrs
     api_server_ports: tuple[int, ...] = _API_SERVER.ports
     workers: int = 32
@@ -125,6 +127,12 @@ def from_environment(environ: Mapping[str, str]) -> Settings:
         ),
         agent_defaults=read("AGENT_DEFAULTS", {}, _mapping, "give a JSON object"),
         price_book=read("PRICE_BOOK", "", _matching(_NAME), "give the name of a ConfigMap, or nothing"),
+        prometheus_address=read(
+            "PROMETHEUS_ADDRESS",
+            "",
+            _address,
+            "give the URL of a Prometheus, such as http://prometheus.monitoring.svc:9090",
+        ),
         api_server_cidrs=read(
             "API_SERVER_CIDRS",
             _API_SERVER.cidrs,
@@ -150,6 +158,12 @@ def from_environment(environ: Mapping[str, str]) -> Settings:
 
 def _image(text: str) -> str:
     if re.search(r"\s", text):
+        raise ValueError(text)
+    return text
+
+
+def _address(text: str) -> str:
+    if not re.fullmatch(r"https?://[^\s@?#]+", text):  # no credentials: it stands in a ScaledObject for all to read
         raise ValueError(text)
     return text
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from agentservice_api import names
 from agentservice_operator import observe, pods
@@ -27,6 +27,7 @@ from agentservice_operator.kube.resources import (
     REPLICASETS,
     ROLEBINDINGS,
     ROLES,
+    SCALEDOBJECTS,
     SERVICEACCOUNTS,
     SERVICES,
     Resource,
@@ -54,6 +55,8 @@ class Watch:
     """Every new resourceVersion counts, because what we keep of the object does not show its content."""
     is_optional: bool = False
     """It comes with a CustomResourceDefinition that is not ours."""
+    asked_by: Callable[[Manifest], bool] = lambda _: False
+    """Of an optional kind: whether a stored specification asks for a child of it."""
     watch_seconds: int = 290
     """When the server is asked to end a watch. A kind without bookmarks needs less than the informer's patience."""
 
@@ -80,6 +83,18 @@ def labelled(child: Manifest) -> tuple[Key, ...]:
     return (Key(metadata["namespace"], name),) if name else ()
 
 
+def asks_for(*path: str, value: str | None = None) -> Callable[[Manifest], bool]:
+    """Return a question to a stored specification: is this member set, and to this value where one is named?"""
+
+    def is_asked(spec: Manifest) -> bool:
+        node: Any = spec
+        for member in path:
+            node = cast("Manifest", node or {}).get(member)
+        return bool(node) if value is None else node == value
+
+    return is_asked
+
+
 def nobody(_: Manifest) -> tuple[Key, ...]:
     """Whom it concerns takes more than the object to say: `Wiring` decides."""
     return ()
@@ -98,7 +113,8 @@ OWNED: tuple[Watch, ...] = (
     Watch(resource=HORIZONTALPODAUTOSCALERS, trim=observe.trim_autoscaler, concerns=owners, by_service=True, label_selector=_OURS),
     Watch(resource=NETWORKPOLICIES, trim=observe.trim_declared, concerns=owners, by_service=True, label_selector=_OURS),
     Watch(resource=INGRESSES, trim=observe.trim_declared, concerns=owners, by_service=True, label_selector=_OURS),
-    Watch(resource=HTTPROUTES, trim=observe.trim_route, concerns=owners, by_service=True, label_selector=_OURS, is_optional=True),
+    Watch(resource=HTTPROUTES, trim=observe.trim_route, concerns=owners, by_service=True, label_selector=_OURS, is_optional=True, asked_by=asks_for("network", "httpRoute")),
+    Watch(resource=SCALEDOBJECTS, trim=observe.trim_autoscaler, concerns=owners, by_service=True, label_selector=_OURS, is_optional=True, asked_by=asks_for("autoscaling", "provider", value="KEDA")),
 )  # fmt: skip
 REPLICA_SET_WATCH = Watch(resource=REPLICASETS, trim=observe.trim_replica_set, concerns=labelled, by_service=True, label_selector=names.LABEL_NAME)  # fmt: skip
 POD_WATCH = Watch(resource=PODS, trim=observe.trim_pod, concerns=labelled, by_service=True, label_selector=names.LABEL_NAME)  # fmt: skip
@@ -207,17 +223,16 @@ class Wiring:
             by_version=watch.by_version,
             watch_timeout=watch.watch_seconds,
             may_be_absent=watch.is_optional,
-            on_served=self._kinds_changed if watch.is_optional else None,
+            on_served=(lambda: self._kind_changed(watch)) if watch.is_optional else None,
         )
 
     def _is_served(self, kind: str) -> bool:
         return self._owned[kind].is_served
 
-    def _kinds_changed(self) -> None:
+    def _kind_changed(self, watch: Watch) -> None:
         """Look again at whoever asks for a child of a kind that has just appeared or disappeared."""
         for live in self.agent_services:
-            network: Any = live["spec"].get("network") or {}
-            if network.get("httpRoute"):
+            if watch.asked_by(live["spec"]):
                 self._queue.add(key_of(live))
 
     def _ledger_informer(self) -> Informer:
