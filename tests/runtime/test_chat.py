@@ -399,6 +399,8 @@ def test_the_examples_of_the_page_run(launch, configuration):
     assert '"id":"hello"' in heard
     assert "How are you?" in heard
     assert '"type":"RUN_FINISHED"' in heard
+    assert '"protocolVersion":"1.0"' in heard
+    assert '"role":"ROLE_AGENT"' in heard
     for code in programs:
         program = code.replace("localhost:8000", f"127.0.0.1:{agent.port}")
         done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, env=environ)

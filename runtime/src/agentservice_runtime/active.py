@@ -65,6 +65,10 @@ class ActiveRuns:
                     self._cancelled.popitem(last=False)
             run.ended.set()
 
+    def is_under_way(self, run_id: str, *, caller: str | None) -> bool:
+        """Tell whether the caller has a run with this id."""
+        return (caller, run_id) in self._runs
+
     async def cancel(self, run_id: str, *, caller: str | None) -> bool:
         """Cancel a run and return whether it has ended. Raises ServiceError (404), also when the run was faster.
 

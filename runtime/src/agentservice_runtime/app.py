@@ -11,34 +11,31 @@ import time
 from collections.abc import AsyncGenerator, Callable, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from typing import Any, Final
 
-import orjson
 from fastapi import FastAPI, Request, Response
 from starlette.exceptions import HTTPException
-from starlette.responses import StreamingResponse
 
 from agentservice_api import RuntimeConfig
 from agentservice_api.semantics.capabilities import capability_problems
 from agentservice_api.semantics.json_schemas import json_schema_problems
 from agentservice_api.semantics.prompts import prompt_problems
 from agentservice_api.spec import AuthType, SecretKeySelector
+from agentservice_runtime.a2a.card import CARD_PATH, RPC_PATH, address_of, agent_card
+from agentservice_runtime.a2a.endpoint import A2aEndpoint
+from agentservice_runtime.a2a.request import A2aReader
 from agentservice_runtime.agent import build_agent
 from agentservice_runtime.cache.cache import build_cache
 from agentservice_runtime.cache.endpoint import PurgeEndpoint
-from agentservice_runtime.cache.outcome import HEADER as CACHE_HEADER
-from agentservice_runtime.chat.answer import ChatTelling, ChatWording, chat_error, chat_status
+from agentservice_runtime.chat.answer import CHAT_PATH, MODELS_PATH, ChatTelling, ChatWording
 from agentservice_runtime.chat.request import ChatReader
-from agentservice_runtime.client import while_connected
 from agentservice_runtime.conversation import Conversation
 from agentservice_runtime.deps import build_deps, resolve_deps
 from agentservice_runtime.drain import Drain
 from agentservice_runtime.errors import (
     INTERNAL,
-    PROBLEM_MEDIA_TYPE,
-    STOPPING,
     Category,
-    ClientGone,
     Problem,
     ServiceError,
 )
@@ -51,15 +48,13 @@ from agentservice_runtime.openapi import openapi
 from agentservice_runtime.page import page
 from agentservice_runtime.recovery import Recovery
 from agentservice_runtime.rejected import ConfigurationRejected
+from agentservice_runtime.responses import EventStream, answer_headers, json_response, problem_response
 from agentservice_runtime.run_request import RunReader
-from agentservice_runtime.runlog import RUN_ID_HEADER
-from agentservice_runtime.runner import Answer, InputReader, Question, Runner
+from agentservice_runtime.runner import InputReader, Question, Runner
 from agentservice_runtime.secrets import SecretFiles
-from agentservice_runtime.service import Failed, Service, Stream
+from agentservice_runtime.service import Failed, Service
 from agentservice_runtime.stream import EventTelling
 
-CHAT_PATH: Final = "/v1/chat/completions"
-MODELS_PATH: Final = "/v1/models"
 _THREADS_PER_RUN: Final = 2
 """The model may call several tools at once, and one that was given up still holds its thread."""
 
@@ -159,6 +154,13 @@ def create_app(
     conversation = Conversation(reader)
     _add_chat(app, service=service, reader=ChatReader(config.name, conversation=conversation, is_text=built.is_text))
     _add_agui(app, service=service, conversation=conversation)
+    _add_a2a(
+        app,
+        endpoint=A2aEndpoint(
+            service, reader=A2aReader(reader, conversation=conversation, has_memory=memory is not None)
+        ),
+        card=partial(agent_card, config, revision=revision, is_typed=reader.is_typed, is_text=built.is_text),
+    )
     _add_purge(app, service=service, endpoint=PurgeEndpoint(cache))
     _add_conversations(app, service=service, endpoint=ConversationsEndpoint(memory))
     _add_problems(app)
@@ -187,24 +189,25 @@ def _add_docs(app: FastAPI, document: dict[str, Any]) -> None:
 def _add_probes(app: FastAPI, *, service: Service, readiness: Readiness, name: str) -> None:
     @app.get("/")
     async def root() -> Response:  # pyright: ignore[reportUnusedFunction]
-        return _json(
+        return json_response(
             {
                 "agent": name,
                 "run": "POST /v1/run",
                 "stream": "POST /v1/stream",
                 "chat": f"POST {CHAT_PATH}",
+                "a2a": f"POST {RPC_PATH}",
                 "docs": "/docs",
             }
         )
 
     @app.get("/health")
     async def health() -> Response:  # pyright: ignore[reportUnusedFunction]
-        return _json({"status": "ok"})
+        return json_response({"status": "ok"})
 
     @app.get("/ready")
     async def ready() -> Response:  # pyright: ignore[reportUnusedFunction]
         reasons = readiness.reasons()
-        return _json({"ready": not reasons, "reasons": reasons}, status=503 if reasons else 200)
+        return json_response({"ready": not reasons, "reasons": reasons}, status=503 if reasons else 200)
 
     @app.get("/metrics")
     async def metrics() -> Response:  # pyright: ignore[reportUnusedFunction]
@@ -218,19 +221,19 @@ def _add_runs(app: FastAPI, *, service: Service, read: Callable[[dict[str, Any]]
     async def run(request: Request) -> Response:  # pyright: ignore[reportUnusedFunction]
         record, question = await service.accept(request, read)
         answer = await service.run(question, record, receive=request.receive)
-        return _json(answer.document(), headers=_headers(answer))
+        return json_response(answer.document(), headers=answer_headers(answer))
 
     @app.post("/v1/stream")
     async def stream(request: Request) -> Response:  # pyright: ignore[reportUnusedFunction]
         record, question = await service.accept(request, read)
         telling = EventTelling(is_text=service.runner.is_text)
-        return _EventStream(await service.stream(question, record, telling=telling))
+        return EventStream(await service.stream(question, record, telling=telling))
 
     @app.delete("/v1/runs/{run_id}")
     async def cancel(request: Request, run_id: str) -> Response:  # pyright: ignore[reportUnusedFunction]
         has_ended = await service.cancel(request, run_id)
         status = "cancelled" if has_ended else "cancelling"
-        return _json({"run_id": run_id, "status": status}, status=200 if has_ended else 202)
+        return json_response({"run_id": run_id, "status": status}, status=200 if has_ended else 202)
 
 
 def _add_agui(app: FastAPI, *, service: Service, conversation: Conversation) -> None:
@@ -240,7 +243,23 @@ def _add_agui(app: FastAPI, *, service: Service, conversation: Conversation) -> 
         from agentservice_runtime.agui import AgUiTelling, read
 
         record, (given, question) = await service.accept(request, lambda body: read(body, conversation))
-        return _EventStream(await service.stream(question, record, telling=AgUiTelling(given)))
+        return EventStream(await service.stream(question, record, telling=AgUiTelling(given)))
+
+
+def _add_a2a(app: FastAPI, *, endpoint: A2aEndpoint, card: Callable[..., dict[str, Any]]) -> None:
+    @app.post(RPC_PATH)
+    async def a2a(request: Request) -> Response:  # pyright: ignore[reportUnusedFunction]
+        return await endpoint.answer(request)
+
+    # an Ingress leads to /v1 only
+    for path in (CARD_PATH, RPC_PATH + CARD_PATH):
+
+        @app.get(path)
+        async def known(request: Request) -> Response:  # pyright: ignore[reportUnusedFunction]
+            address = address_of(request.url.scheme, request.headers)
+            # no cache between may give one caller's address to another
+            headers = {"Cache-Control": "private, max-age=60", "Vary": "Host, X-Forwarded-Host, X-Forwarded-Proto"}
+            return json_response(card(address=address), headers=headers)
 
 
 def _add_chat(app: FastAPI, *, service: Service, reader: ChatReader) -> None:
@@ -254,28 +273,28 @@ def _add_chat(app: FastAPI, *, service: Service, reader: ChatReader) -> None:
         if asked.is_stream:
             telling = ChatTelling(wording, is_text=service.runner.is_text, include_usage=asked.include_usage)
             stream = await service.stream(asked.question, record, telling=telling)
-            return _EventStream(await stream.begun(receive=request.receive))
+            return EventStream(await stream.begun(receive=request.receive))
         answer = await service.run(asked.question, record, receive=request.receive)
-        return _json(wording.completion(answer), headers=_headers(answer))
+        return json_response(wording.completion(answer), headers=answer_headers(answer))
 
     @app.get(MODELS_PATH)
     async def models(request: Request) -> Response:  # pyright: ignore[reportUnusedFunction]
         service.authorize(request)
-        return _json({"object": "list", "data": [model]})
+        return json_response({"object": "list", "data": [model]})
 
     @app.get(f"{MODELS_PATH}/{{name}}")
     async def one_model(request: Request, name: str) -> Response:  # pyright: ignore[reportUnusedFunction]
         service.authorize(request)
         if name != reader.model:
             raise Failed(problem=reader.unknown_model(name))
-        return _json(model)
+        return json_response(model)
 
 
 def _add_purge(app: FastAPI, *, service: Service, endpoint: PurgeEndpoint) -> None:
     @app.delete("/v1/cache")
     async def purge(request: Request) -> Response:  # pyright: ignore[reportUnusedFunction]
         asker = service.authorize(request)
-        return _json(await endpoint.purge(request.query_params, caller=asker.caller))
+        return json_response(await endpoint.purge(request.query_params, caller=asker.caller))
 
 
 def _add_conversations(app: FastAPI, *, service: Service, endpoint: ConversationsEndpoint) -> None:
@@ -283,27 +302,27 @@ def _add_conversations(app: FastAPI, *, service: Service, endpoint: Conversation
 
     @app.get(path)
     async def show(request: Request, name: str) -> Response:  # pyright: ignore[reportUnusedFunction]
-        return _json(await endpoint.show(name, service.authorize(request)))
+        return json_response(await endpoint.show(name, service.authorize(request)))
 
     @app.delete(path)
     async def forget(request: Request, name: str) -> Response:  # pyright: ignore[reportUnusedFunction]
-        return _json(await endpoint.forget(name, service.authorize(request)))
+        return json_response(await endpoint.forget(name, service.authorize(request)))
 
 
 def _add_problems(app: FastAPI) -> None:
     @app.exception_handler(ServiceError)
     async def refused(request: Request, error: ServiceError) -> Response:  # pyright: ignore[reportUnusedFunction]
-        return _problem(error.problem, request)
+        return problem_response(error.problem, path=request.url.path)
 
     @app.exception_handler(Failed)
     async def failed(request: Request, error: Failed) -> Response:  # pyright: ignore[reportUnusedFunction]
-        return _problem(error.problem, request)
+        return problem_response(error.problem, path=request.url.path)
 
     @app.exception_handler(HTTPException)
     async def http(request: Request, error: HTTPException) -> Response:  # pyright: ignore[reportUnusedFunction]
         titles = {404: "Not found", 405: "Method not allowed"}
         title = titles.get(error.status_code, "Request refused")
-        return _problem(
+        return problem_response(
             Problem(
                 status=error.status_code,
                 title=title,
@@ -311,46 +330,12 @@ def _add_problems(app: FastAPI) -> None:
                 category=Category.VALIDATION,
                 headers=tuple((error.headers or {}).items()),
             ),
-            request,
+            path=request.url.path,
         )
 
     @app.exception_handler(Exception)
     async def unexpected(request: Request, _error: Exception) -> Response:  # pyright: ignore[reportUnusedFunction]
-        return _problem(INTERNAL, request)
-
-
-class _EventStream(StreamingResponse):
-    """Server-sent events; a client that hangs up stops the run, a run that is cut off ends with an event that says so."""
-
-    def __init__(self, stream: Stream) -> None:
-        # nginx buffers unless told not to
-        headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no", RUN_ID_HEADER: stream.run_id}
-        super().__init__(stream.chunks(), media_type="text/event-stream", headers=headers)
-        self._stream = stream
-        self._has_head = False
-
-    async def stream_response(self, send: Any) -> None:
-        cache = await self._stream.cache()
-        if cache is not None:
-            self.headers[CACHE_HEADER] = cache.upper()
-        self._has_head = True
-        await super().stream_response(send)
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        try:
-            await while_connected(self.stream_response(send), receive=receive)
-        except ClientGone:
-            pass
-        except asyncio.CancelledError:
-            # the server does so once, when the time to stop is up; it waits a moment for what is said here
-            problem = STOPPING.with_run(self._stream.run_id)
-            if not self._has_head:
-                await _problem(problem, Request(scope))(scope, receive, send)
-                return
-            last = self._stream.error(problem)
-            await send({"type": "http.response.body", "body": last, "more_body": False})
-        finally:
-            await self._stream.events.aclose()
+        return problem_response(INTERNAL, path=request.url.path)
 
 
 class _CloseWhileDraining:
@@ -383,21 +368,3 @@ def _secrets_of(config: RuntimeConfig) -> list[SecretKeySelector]:
         found += [token.value_from.secret_key_ref for token in config.auth.tokens]
     found += [h.value_from.secret_key_ref for server in config.agent.mcp_servers for h in server.headers]
     return list(dict.fromkeys(found))
-
-
-def _headers(answer: Answer) -> dict[str, str]:
-    cache = {} if answer.cache is None else {CACHE_HEADER: answer.cache.upper()}
-    return {RUN_ID_HEADER: answer.run_id, **cache}
-
-
-def _json(content: dict[str, Any], *, status: int = 200, headers: dict[str, str] | None = None) -> Response:
-    return Response(orjson.dumps(content), status_code=status, headers=headers, media_type="application/json")
-
-
-def _problem(problem: Problem, request: Request) -> Response:
-    headers = problem.response_headers()
-    if problem.run_id:
-        headers[RUN_ID_HEADER] = problem.run_id
-    if request.url.path.startswith((CHAT_PATH, MODELS_PATH)):
-        return _json(chat_error(problem), status=chat_status(problem), headers=headers)
-    return Response(problem.body(), status_code=problem.status, headers=headers, media_type=PROBLEM_MEDIA_TYPE)

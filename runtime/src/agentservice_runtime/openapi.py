@@ -151,6 +151,7 @@ def openapi(
                     },
                 }
             },
+            **_a2a_paths(security=security),
             **_chat_paths(config.name, failures=failures, security=security),
         },
         "components": {
@@ -195,6 +196,47 @@ def openapi(
     if secured:
         document["components"]["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
     return document
+
+
+def _a2a_paths(*, security: list[dict[str, list[str]]]) -> dict[str, dict[str, Any]]:
+    """Return what other agents use. The documents are the protocol's."""
+    done: dict[str, Any] = {"application/json": {"schema": {"type": "object"}}}
+    streamed: dict[str, Any] = {"text/event-stream": {"schema": {"type": "string"}}}
+    request = {
+        "type": "object",
+        "required": ["jsonrpc", "method"],
+        "properties": {
+            "jsonrpc": {"const": "2.0"},
+            "id": {"type": ["string", "integer", "null"]},
+            "method": {"enum": ["SendMessage", "SendStreamingMessage", "GetTask", "CancelTask"]},
+            "params": {
+                "type": "object",
+                "description": "A part of message.parts holds the Input: a text, or else data or its JSON.",
+            },
+        },
+    }
+    return {
+        "/v1/a2a": {
+            "post": {
+                "summary": "Run the agent for another agent that speaks A2A 1.0",
+                "description": "JSON-RPC 2.0, errors too: a2a-protocol.org.",
+                "operationId": "a2a",
+                "security": security,
+                "requestBody": {"required": True, "content": {"application/json": {"schema": request}}},
+                "responses": {
+                    "200": {"description": "The response, or the stream of responses", "content": {**done, **streamed}},
+                    **({"401": {"description": "No valid token", "content": done}} if security else {}),
+                },
+            }
+        },
+        "/.well-known/agent-card.json": {
+            "get": {
+                "summary": "This agent as other agents find it",
+                "operationId": "card",
+                "responses": {"200": {"description": "The card", "content": done}},
+            }
+        },
+    }
 
 
 def _chat_paths(

@@ -143,12 +143,18 @@ class Service:
 
     async def cancel(self, request: Request, run_id: str) -> bool:
         """Cancel a run of the same caller and return whether it has ended. Raises Failed."""
-        record = self._begin(request)
+        return await self.stop(run_id, self.authorize(request))
+
+    async def stop(self, run_id: str, record: RunRecord) -> bool:
+        """Cancel a run for whom ``record`` says. Raises Failed."""
         try:
-            record.caller = self._auth.caller(request.headers)
             return await self._active.cancel(chosen_id(run_id), caller=record.caller)
         except Exception as error:
             raise self._failed(record, error) from error
+
+    def is_under_way(self, run_id: str, record: RunRecord) -> bool:
+        """Tell whether whom ``record`` says has a run with this id in this pod."""
+        return self._active.is_under_way(run_id, caller=record.caller)
 
     async def accept(self, request: Request, read: Callable[[dict[str, Any]], T]) -> tuple[RunRecord, T]:
         """Return the record of a request for a run and what ``read`` makes of its body. Raises Failed."""

@@ -29,6 +29,7 @@ KEEPALIVE_SECONDS: Final = 15.0
 """A comment is sent when nothing else was for so long: proxies close what is silent."""
 _MIN_STEP: Final = 4
 """Characters."""
+_NEXT_STEP: Final = "\n\n"
 KEEPALIVE: Final = b": keep-alive\n\n"
 
 
@@ -77,6 +78,31 @@ class EachEventTelling:
     def result(self, answer: Answer) -> bytes:
         """Return the end of a run that has answered."""
         raise NotImplementedError
+
+
+class TextSteps:
+    """The text of a run as one text: what the model says before it calls a tool stands apart from what it says after."""
+
+    def __init__(self) -> None:
+        self._has_begun = False
+        self._is_new_step = False
+
+    def text(self, event: Any) -> str:
+        """Return what pydantic-ai's ``event`` adds, empty when nothing. Tools and thoughts are not shown."""
+        match event:
+            case PartStartEvent(index=index, part=part):
+                if index == 0:
+                    self._is_new_step = self._has_begun
+                said = part.content if isinstance(part, TextPart) else ""
+            case PartDeltaEvent(delta=TextPartDelta(content_delta=content)):
+                said = content
+            case _:
+                said = ""
+        if not said:
+            return ""
+        apart = _NEXT_STEP if self._is_new_step else ""
+        self._has_begun, self._is_new_step = True, False
+        return apart + said
 
 
 class EventTelling(EachEventTelling):

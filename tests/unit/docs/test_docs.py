@@ -5,6 +5,7 @@ import re
 import subprocess
 from pathlib import Path
 
+import jsonschema
 import pytest
 import yaml
 from markdown_it import MarkdownIt
@@ -12,6 +13,8 @@ from pydantic_ai.usage import RunUsage
 from typer.main import get_command
 
 from agentservice_api import ConditionType, Reason
+from agentservice_api.names import API_VERSION
+from agentservice_api.spec import AgentServiceSpec
 from agentservice_api.strict import check_manifest
 from agentservice_cli.commands import app as cli
 from agentservice_runtime.chat import request as chat
@@ -30,6 +33,11 @@ BLOCKS = [
     for token in MarkdownIt().parse(path.read_text())
     if token.type == "fence" and token.map
 ]
+URL = {"urlFrom": {"secretKeyRef": {"name": "store", "key": "url"}}}
+REST = {"agent": {"instructions": "x"}, "model": {"name": "test"}, "redis": URL, "postgres": URL}
+"""What a part of a specification may leave to the reader."""
+OF_OTHERS = {"rules"}
+"""prometheus-adapter's."""
 QUIET = {
     "Available",
     "Accepted",
@@ -62,13 +70,33 @@ def _until_gap(rows):
         yield row
 
 
+def check_yaml(document):
+    """A whole object, a part of an agent's specification, or values of the chart. What belongs to another program is known by name."""
+    if document.keys() <= OF_OTHERS:
+        return
+    if "kind" in document:
+        assert document["kind"] == "ConfigMap" or check_manifest(document) == []
+        return
+    part = document.get("spec", document)
+    if part.keys() <= {info.alias or name for name, info in AgentServiceSpec.model_fields.items()}:
+        agent = {"apiVersion": API_VERSION, "kind": "AgentService", "metadata": {"name": "agent"}}
+        assert check_manifest({**agent, "spec": {**REST, **part}}) == []
+        return
+    jsonschema.validate(document, json.loads(page("charts/agentservice-operator/values.schema.json")))
+
+
+@pytest.mark.parametrize("wrong", [{"budget": {"daily": {"tokens": "many"}}}, {"spec": {"qeue": {}}}, {"crds": 7}])
+def test_a_part_of_a_manifest_that_is_wrong_is_found(wrong):
+    with pytest.raises((AssertionError, jsonschema.ValidationError)):
+        check_yaml(wrong)
+
+
 @pytest.mark.parametrize(("path", "kind", "content"), BLOCKS)
 def test_a_block_is_what_it_says(path, kind, content):
     match kind.split(" ")[0]:
         case "yaml":
             for document in yaml.safe_load_all(content):
-                if isinstance(document, dict) and document.get("kind") == "AgentService":
-                    assert check_manifest(document) == []
+                check_yaml(document)
         case "json":
             json.loads(content)
         case "python":

@@ -6,15 +6,14 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import orjson
-from pydantic_ai.messages import PartDeltaEvent, PartStartEvent, TextPart, TextPartDelta
 
 from agentservice_runtime.errors import Category, Problem
 from agentservice_runtime.runner import Answer
-from agentservice_runtime.stream import EachEventTelling
+from agentservice_runtime.stream import EachEventTelling, TextSteps
 
+CHAT_PATH: Final = "/v1/chat/completions"
+MODELS_PATH: Final = "/v1/models"
 _DONE: Final = b"data: [DONE]\n\n"
-_NEXT_STEP: Final = "\n\n"
-"""Stands between what the model says before it calls a tool and what it says after."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,46 +52,31 @@ class ChatTelling(EachEventTelling):
 
     def __init__(self, wording: ChatWording, *, is_text: bool, include_usage: bool) -> None:
         self._wording = wording
-        self._is_text = is_text
+        self._steps = TextSteps() if is_text else None
         self._include_usage = include_usage
         self._has_begun = False
-        self._is_new_step = False
 
     def event(self, event: Any) -> bytes | None:
         """Return the text in ``event``; tools are not shown."""
-        if not self._is_text:
-            return None
-        match event:
-            case PartStartEvent(index=index, part=part):
-                if index == 0:
-                    self._is_new_step = self._has_begun
-                return self._said(part.content) if isinstance(part, TextPart) else None
-            case PartDeltaEvent(delta=TextPartDelta(content_delta=content)):
-                return self._said(content)
-            case _:
-                return None
+        text = "" if self._steps is None else self._steps.text(event)
+        return self._said(text) if text else None
 
     def result(self, answer: Answer) -> bytes:
         """Return what is still to be said, and the end."""
-        rest = b"" if self._has_begun else self._said(text_of(answer), is_all=True)
+        rest = b"" if self._has_begun else self._said(text_of(answer))
         end = self._encode(self._wording.chunk({}, finish=finish_reason(answer)))
         told = self._encode(self._wording.usage_chunk(answer)) if self._include_usage else b""
-        return (rest or b"") + end + told + _DONE
+        return rest + end + told + _DONE
 
     def error(self, problem: Problem) -> bytes:
         """Return an error, which ends the stream: the SDKs raise it."""
         return _line(chat_error(problem))
 
-    def _said(self, text: str, *, is_all: bool = False) -> bytes | None:
-        if not text and not is_all:
-            return None
+    def _said(self, text: str) -> bytes:
         delta: dict[str, Any] = {"content": text}
         if not self._has_begun:
             self._has_begun = True
             delta = {"role": "assistant", **delta}
-        elif self._is_new_step:
-            delta["content"] = _NEXT_STEP + text
-        self._is_new_step = False
         return self._encode(self._wording.chunk(delta))
 
     def _encode(self, document: dict[str, Any]) -> bytes:

@@ -1,0 +1,163 @@
+"""Decides how a run reads in A2A: a message, or a task whose artifact grows while it is streamed, or an error.
+
+An error's code is the protocol's; its `data` holds a google.rpc.ErrorInfo (A2A 1.0, section 9.5) with what a problem document says.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import orjson
+
+from agentservice_runtime.a2a.request import DATA, Code
+from agentservice_runtime.errors import Category, Problem
+from agentservice_runtime.runner import Answer
+from agentservice_runtime.stream import TextSteps
+
+RpcId = str | int | float | None
+_ARTIFACT: Final = "answer"
+_DOMAIN: Final = "agentservice.dev"
+
+
+def result(rpc_id: RpcId, content: dict[str, Any]) -> dict[str, Any]:
+    """Return the response that holds ``content``."""
+    return {"jsonrpc": "2.0", "id": rpc_id, "result": content}
+
+
+def error(rpc_id: RpcId, code: int, message: str, *, data: list[dict[str, Any]] | None = None) -> dict[str, Any]:
+    """Return the response of a request that is refused or has failed."""
+    told = {"code": int(code), "message": message, **({} if data is None else {"data": data})}
+    return {"jsonrpc": "2.0", "id": rpc_id, "error": told}
+
+
+def problem_error(rpc_id: RpcId, problem: Problem) -> dict[str, Any]:
+    """Return the response that says ``problem``."""
+    return error(rpc_id, _code(problem), problem.detail, data=[_error_info(problem)])
+
+
+def message(answer: Answer, *, context_id: str) -> dict[str, Any]:
+    """Return the agent's message."""
+    return {
+        "messageId": str(uuid.uuid4()),
+        "contextId": context_id,
+        "role": "ROLE_AGENT",
+        "parts": [_part(answer.output)],
+        "metadata": _about(answer),
+    }
+
+
+def status(state: str, *, said: dict[str, Any] | None = None) -> dict[str, Any]:
+    """Return a task's status now. ``state`` is without its prefix; ``said`` is a message about it."""
+    known = {"state": f"TASK_STATE_{state}", "timestamp": datetime.now(UTC).isoformat().replace("+00:00", "Z")}
+    return known if said is None else {**known, "message": said}
+
+
+def task(task_id: str, *, context_id: str, state: str) -> dict[str, Any]:
+    """Return a task in ``state``."""
+    return {"id": task_id, "contextId": context_id, "status": status(state)}
+
+
+class A2aTelling:
+    """A run as it is streamed: the task, its artifact piece by piece, and how it ended."""
+
+    has_status = True
+
+    def __init__(self, *, rpc_id: RpcId, task_id: str, context_id: str, is_text: bool) -> None:
+        self._rpc_id = rpc_id
+        self._task_id = task_id
+        self._context_id = context_id
+        self._steps = TextSteps() if is_text else None
+        self._has_begun = False
+        self._has_artifact = False
+
+    async def words(self, events: AsyncGenerator[Any]) -> AsyncGenerator[bytes]:
+        """Yield what ``events`` mean; the task is told of with the first of them."""
+        async with aclosing(events):
+            async for event in events:
+                if not self._has_begun:
+                    self._has_begun = True
+                    yield self._line({"task": task(self._task_id, context_id=self._context_id, state="WORKING")})
+                if isinstance(event, Answer):
+                    yield self._ended(event)
+                elif self._steps is not None and (text := self._steps.text(event)):
+                    yield self._artifact({"text": text})
+
+    def error(self, problem: Problem) -> bytes:
+        """Return the end of a run that has failed: of the task where there is one, else of the request."""
+        if not self._has_begun:
+            return _event(problem_error(self._rpc_id, problem))
+        said = {
+            "messageId": str(uuid.uuid4()),
+            "contextId": self._context_id,
+            "taskId": self._task_id,
+            "role": "ROLE_AGENT",
+            "parts": [{"text": problem.detail}],
+            "metadata": {"problem": problem.document()},
+        }
+        state = "CANCELED" if problem.category is Category.CANCELLED else "FAILED"
+        return self._line({"statusUpdate": {**self._of_task(), "status": status(state, said=said)}})
+
+    def _ended(self, answer: Answer) -> bytes:
+        rest = b"" if self._has_artifact else self._artifact(_part(answer.output))
+        update = {**self._of_task(), "status": status("COMPLETED"), "metadata": _about(answer)}
+        return rest + self._line({"statusUpdate": update})
+
+    def _artifact(self, part: dict[str, Any]) -> bytes:
+        is_first, self._has_artifact = not self._has_artifact, True
+        artifact = {"artifactId": _ARTIFACT, "parts": [part]}
+        return self._line({"artifactUpdate": {**self._of_task(), "artifact": artifact, "append": not is_first}})
+
+    def _of_task(self) -> dict[str, Any]:
+        return {"taskId": self._task_id, "contextId": self._context_id}
+
+    def _line(self, content: dict[str, Any]) -> bytes:
+        return _event(result(self._rpc_id, content))
+
+
+def _event(document: dict[str, Any]) -> bytes:
+    return b"data: " + orjson.dumps(document) + b"\n\n"
+
+
+def _part(output: Any) -> dict[str, Any]:
+    return {"text": output} if isinstance(output, str) else {"data": output, "mediaType": DATA}
+
+
+def _about(answer: Answer) -> dict[str, Any]:
+    """Return what an answer tells beside its output."""
+    return {name: value for name, value in answer.document().items() if name not in ("output", "conversation_id")}
+
+
+def _code(problem: Problem) -> Code:
+    match problem.status:
+        case 400:
+            return Code.PARSE
+        case 401 | 408 | 413 | 415:
+            return Code.INVALID_REQUEST
+        case 422 if [field.path for field in problem.errors] == ["body"]:
+            return Code.INVALID_REQUEST
+        case 422 if problem.category is Category.VALIDATION:
+            return Code.INVALID_PARAMS
+        case _:
+            return Code.INTERNAL
+
+
+def _error_info(problem: Problem) -> dict[str, Any]:
+    document = problem.document()
+    told = {name: document[name] for name in ("title", "status", "category", "retryable", "retry_after", "run_id")}
+    known = {name: _text(value) for name, value in told.items() if value is not None}
+    known |= {f"errors.{field.path}": field.message for field in problem.errors}
+    return {
+        "@type": "type.googleapis.com/google.rpc.ErrorInfo",
+        "reason": problem.category.upper(),
+        "domain": _DOMAIN,
+        "metadata": known,
+    }
+
+
+def _text(value: object) -> str:
+    """Return the value as ErrorInfo has it, whose metadata are texts."""
+    return value if isinstance(value, str) else orjson.dumps(value).decode()

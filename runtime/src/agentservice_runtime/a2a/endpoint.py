@@ -1,0 +1,96 @@
+"""Decides what `POST /v1/a2a` does: one JSON-RPC request, by its method.
+
+Every outcome is a JSON-RPC response with the status 200, as its clients expect, but for a missing token, which is 401 to every kind of client.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from agentservice_runtime.a2a import answer as wording
+from agentservice_runtime.a2a.answer import A2aTelling, RpcId
+from agentservice_runtime.a2a.request import A2aReader, Asked, Code, OfTask, Refusal, Send
+from agentservice_runtime.errors import Problem
+from agentservice_runtime.responses import EventStream, answer_headers, json_response, problem_headers
+from agentservice_runtime.runlog import RunRecord
+from agentservice_runtime.service import Failed, Service
+
+_VERSION_HEADER: Final = "a2a-version"
+
+
+class A2aEndpoint:
+    """Answers A2A's clients."""
+
+    def __init__(self, service: Service, *, reader: A2aReader) -> None:
+        self._service = service
+        self._reader = reader
+
+    async def answer(self, request: Request) -> Response:
+        """Answer one request."""
+        rpc_id: RpcId = None
+
+        def read(body: dict[str, Any]) -> Asked:
+            nonlocal rpc_id
+            rpc_id = _id_of(body)
+            return self._reader.read(body, version=request.headers.get(_VERSION_HEADER, "").strip())
+
+        try:
+            record, asked = await self._service.accept(request, read)
+            match asked:
+                case Refusal():
+                    return json_response(wording.error(rpc_id, asked.code, asked.message))
+                case OfTask():
+                    return json_response(await self._of_task(asked, record, rpc_id))
+                case Send(is_stream=True):
+                    return await self._stream(asked, record, request, rpc_id)
+                case Send():
+                    return await self._send(asked, record, request, rpc_id)
+        except Failed as failed:
+            return _failure(failed.problem, rpc_id)
+
+    async def _send(self, asked: Send, record: RunRecord, request: Request, rpc_id: RpcId) -> Response:
+        answer = await self._service.run(asked.question, record, receive=request.receive)
+        content = {"message": wording.message(answer, context_id=asked.context_id)}
+        return json_response(wording.result(rpc_id, content), headers=answer_headers(answer))
+
+    async def _stream(self, asked: Send, record: RunRecord, request: Request, rpc_id: RpcId) -> Response:
+        telling = A2aTelling(
+            rpc_id=rpc_id,
+            task_id=record.run_id,
+            context_id=asked.context_id,
+            is_text=self._service.runner.is_text,
+        )
+        stream = await self._service.stream(asked.question, record, telling=telling)
+        return EventStream(await stream.begun(receive=request.receive))
+
+    async def _of_task(self, asked: OfTask, record: RunRecord, rpc_id: RpcId) -> dict[str, Any]:
+        """Return a streamed task that is under way in this pod, or is cancelled here."""
+        state = "WORKING"
+        if asked.is_cancel:
+            try:
+                has_ended = await self._service.stop(asked.task_id, record)
+            except Failed:
+                return _unknown(rpc_id)
+            state = "CANCELED" if has_ended else state
+        elif not self._service.is_under_way(asked.task_id, record):
+            return _unknown(rpc_id)
+        return wording.result(rpc_id, {"id": asked.task_id, "status": wording.status(state)})
+
+
+def _unknown(rpc_id: RpcId) -> dict[str, Any]:
+    told = "No task of yours with this id is under way in this pod: its result was sent in the stream that began it."
+    return wording.error(rpc_id, Code.TASK_NOT_FOUND, told)
+
+
+def _failure(problem: Problem, rpc_id: RpcId) -> Response:
+    status = 401 if problem.status == 401 else 200
+    document = wording.problem_error(rpc_id, problem)
+    return json_response(document, status=status, headers=problem_headers(problem))
+
+
+def _id_of(body: dict[str, Any]) -> RpcId:
+    given = body.get("id")
+    return given if isinstance(given, str | int | float) and not isinstance(given, bool) else None
