@@ -32,6 +32,8 @@ class Need(enum.Enum):
     """Tests of budgets, and their bench."""
     POSTGRES = ("/usr/lib/postgresql/*/bin/postgres", "postgresql")
     """Tests of conversations."""
+    CURL = ("curl", "curl")
+    """Tests of what its users see."""
     FAKETIME = ("/usr/bin/faketime", "faketime")
     """Gives one process of a bench a wrong clock."""
 
