@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import re
+import subprocess
 import sys
 import threading
 import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -25,6 +29,7 @@ from devcluster.errors import ClusterError
 from devcluster.packages import Need
 from devcluster.settings import read_settings
 
+PAGE = Path(__file__).resolve().parents[2] / "docs/conversations.md"
 WEB, BATCH, PASSWORD = "canary-token-web-123456", "canary-token-batch-123456", "canary-store-password"
 AUTH = {
     "type": "BearerToken",
@@ -442,3 +447,16 @@ async def test_a_role_that_may_make_no_tables_uses_the_one_that_is_there(own_pla
     server.sql("grant select, insert, update, delete on agentservice_conversations to app")
     assert await store.begin("k", token="t", lease_seconds=60) is None
     await store.close()
+
+
+@pytest.mark.parametrize("place", ["Redis"], indirect=True)
+def test_the_examples_of_the_page_run(place: Place, embed: Any, configuration: Any) -> None:
+    agent = embed(configuration(**place.config()), secrets=place.secrets)
+    (code,) = re.findall(r"^```sh\n(.*?)^```$", PAGE.read_text(), re.MULTILINE | re.DOTALL)
+    program = code.replace("localhost:8000", f"127.0.0.1:{agent.port}")
+    environ = {**os.environ, "no_proxy": "*"}
+    done = subprocess.run(["bash", "-euc", program], capture_output=True, text=True, check=False, env=environ)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count('"remembered":true') == 2
+    assert done.stdout.count('"role":"user"') == 2
+    assert done.stdout.endswith('"status":"deleted"}')

@@ -64,6 +64,18 @@ def test_a_secret_option_of_the_wrong_shape_is_refused_without_repeating_it(tmp_
     assert CANARY not in str(caught.value)
 
 
+@pytest.mark.parametrize(("store", "field"), [("Redis", "spec.redis.urlFrom"), ("Postgres", "spec.postgres.urlFrom")])
+def test_a_store_whose_secret_is_missing_is_named_by_the_field_that_names_it(
+    tmp_path: Path, store: str, field: str
+) -> None:
+    where = {name: {"urlFrom": {"secretKeyRef": {"name": name, "key": "url"}}} for name in ("redis", "postgres")}
+    resource = agent(conversations={"store": store}, **where)
+    with pytest.raises(CliError) as caught:
+        local_agent(resource, read_sources(documents(), folder=tmp_path))
+    assert field in str(caught.value)
+    assert "conversations.url" not in str(caught.value)
+
+
 def test_everything_that_is_missing_is_named_at_once_with_the_field_and_the_mend(tmp_path: Path) -> None:
     resource = agent(
         **WITH_KEY,
