@@ -126,6 +126,11 @@ class EventReason(Documented):
     RESTORED = "Restored", "A child object that someone deleted or edited was restored."
     PRUNED = "Pruned", "A child object that is no longer needed was deleted."
     READY = "Ready", "The AgentService became ready."
+    CONTENDED = (
+        "Contended",
+        "An object was written 60 times in a short while, because the specification or somebody else keeps changing it: it is "
+        "written at most every 5 seconds until that ends.",
+    )
     BUDGET_THRESHOLD = (
         "BudgetThreshold",
         "A percentage of `budget.alertAtPercent` was passed, once a window and percentage.",

@@ -49,10 +49,13 @@ class QueueObserver(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Backoff:
-    """Seconds after the n-th failure in a row: `base` * 2^(n-1) up to `ceiling`, of which 50 to 100 % by chance."""
+    """Seconds after the n-th failure in a row: `base` * 2^(n-1) up to `ceiling`, of which 50 to 100 % by chance.
+
+    Only what the API server fails at is a failure, so `ceiling` is how long agents may stay wrong after it is well again.
+    """
 
     base: float = 0.25
-    ceiling: float = 300.0
+    ceiling: float = 60.0
 
     def delay(self, failures: int, *, random: Callable[[], float]) -> float:
         return min(self.ceiling, self.base * 2.0 ** min(failures - 1, 32)) * (0.5 + random() / 2)
@@ -88,7 +91,7 @@ class Schedule:
         """Due at once. While it runs: due once more when it is done. A waiting key only ever gains urgency.
 
         A key that has just failed is due at the end of its backoff or `EVENT_PACE`, whichever is sooner: a run that writes
-        something and then fails is told of its own write, and must not thereby run without end.
+        something and then fails is told of its own write, and must not thereby run without end. One that rests is due then.
         """
         entry = self._entries.setdefault(key, _Entry())
         if now < entry.not_before:
@@ -137,6 +140,11 @@ class Schedule:
         self._entries[key].failures = 0
         self._end(key, now)
 
+    def rest(self, key: Key, seconds: float, *, now: float) -> None:
+        """No other run of the key begins within so many seconds, whatever is reported of it. For a key that runs."""
+        entry = self._entries[key]
+        entry.not_before = max(entry.not_before, now + seconds)
+
     def failed(self, key: Key, *, now: float) -> float:
         """The run is over and failed: due again after its backoff, whose seconds are returned."""
         entry = self._entries[key]
@@ -144,7 +152,7 @@ class Schedule:
         delay = self.backoff.delay(entry.failures, random=self.random)
         if self.observer is not None:
             self.observer.retried()
-        entry.not_before = now + min(delay, EVENT_PACE)
+        entry.not_before = max(entry.not_before, now + min(delay, EVENT_PACE))
         pending, entry.ready = entry.ready, None
         self.add_after(key, min(delay, EVENT_PACE) if pending is not None else delay, now=now)
         self._end(key, now)
@@ -206,9 +214,13 @@ class Schedule:
         if self.observer is not None:
             self.observer.finished(took=max(0.0, now - entry.running_since))
         entry.running_since = None
-        if entry.ready is not None:
-            self._ready[entry.ready].push(key)
-        elif entry.due is None and entry.failures == 0:
+        pending = entry.ready
+        if pending is not None and now < entry.not_before:
+            entry.ready = None
+            self.add_after(key, entry.not_before - now, now=now, priority=pending)
+        elif pending is not None:
+            self._ready[pending].push(key)
+        elif entry.due is None and entry.failures == 0 and now >= entry.not_before:
             del self._entries[key]
 
 
@@ -240,6 +252,10 @@ class WorkQueue:
         """Due in `seconds`; see `Schedule.add_after`."""
         self._schedule.add_after(key, seconds, now=self._clock(), priority=priority)
         self._wake()
+
+    def rest(self, key: Key, seconds: float) -> None:
+        """See `Schedule.rest`; for the process that runs the key."""
+        self._schedule.rest(key, seconds, now=self._clock())
 
     @property
     def depth(self) -> int:

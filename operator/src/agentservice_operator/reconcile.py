@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final
@@ -12,6 +12,7 @@ from typing import Any, Final
 from agentservice_api import AgentService, AgentServiceStatus, Reason, names
 from agentservice_api.budget.ledger import LEDGER_KIND
 from agentservice_api.spec import AuthType
+from agentservice_operator.admitted import Admitted
 from agentservice_operator.bookkeeping import Bookkeeper, Kept
 from agentservice_operator.budget import Figures, Standing, budget_announcements, is_usage_alone, standing
 from agentservice_operator.caches import Caches, status_of
@@ -31,7 +32,7 @@ from agentservice_operator.prices import PlatformPrices
 from agentservice_operator.render import Platform, Rendered, hold_back, let_go, render
 from agentservice_operator.render.autoscaler import AUTOSCALERS
 from agentservice_operator.render.secret import render_generated_secret
-from agentservice_operator.report import Announcement, transitions, written
+from agentservice_operator.report import Announcement, contention, transitions, written
 from agentservice_operator.rollout import Observation
 from agentservice_operator.scaling import is_held_back, is_scaled_by_keda, needs_custom_metrics, wants_keda
 
@@ -84,6 +85,8 @@ class Effects:
     """Seconds."""
     server_time: Callable[[], datetime]
     """UTC by the API server's clock, which decides when a window ends."""
+    wrote: Callable[[Key, Collection[str]], float]
+    """Count a write of each of these kinds for an AgentService; return the seconds for which it rests afterwards, 0 nearly always."""
 
 
 class Reconciler:
@@ -109,6 +112,7 @@ class Reconciler:
         self._discovery = Discovery(client=client, clock=effects.monotonic)
         self._bookkeeper = Bookkeeper(client=client, caches=caches, now=effects.server_time)
         self._usage_told: dict[Key, datetime] = {}
+        self._admitted = Admitted()
 
     async def reconcile(self, key: Key) -> Result:
         """Make the children of ``key`` as its specification says, and its status as they are."""
@@ -154,12 +158,14 @@ class Reconciler:
                 )
                 if _finds_orphans(changes) and not await self._is_wanted(owner):
                     return Result()
+                changes = self._admitted.without_futile(key, changes)
                 done, obstacle = await self._write(changes, owner, desired.rendered, adopt=adopt)
                 if leaves_keda:
                     obstacle = obstacle or _WAITS_FOR_KEDA
                 for announcement in written(done):
                     logger.info("%s", announcement.note)
                     self._effects.announce(live, announcement)
+                self._count(key, live, {change.child.kind for change in done if change.cause is not None})
         if obstacle is not None and not obstacle.rejects:
             dying = obstacle.reason is Reason.WAITING_FOR_DELETION
             waits.append(RETRY_DYING_SECONDS if dying else RETRY_REFUSED_SECONDS)
@@ -193,6 +199,7 @@ class Reconciler:
         """Keep the ledger of an AgentService that is gone."""
         self._effects.tell_budget(key, ())
         self._usage_told.pop(key, None)
+        self._admitted.forget(key)
         kept = await self._bookkeeper.keep(
             key, wanted=None, has_service=False, existed=False, announce=self._effects.announce
         )
@@ -320,12 +327,16 @@ class Reconciler:
                 )
             except (Forbidden, Invalid, NotFound) as error:
                 return _refused(change.child, error)
-            if answer is not None and (
-                is_untouched(answer, names.FIELD_MANAGER)
-                or decide(owner, done.manifest, answer, adopt=adopt).verb is Verb.KEEP
-            ):
-                # Otherwise somebody wrote between our look and our write: the watch must tell of it, so nothing is remembered.
-                answered(answer)
+            if answer is not None:
+                again = None
+                if not is_untouched(answer, names.FIELD_MANAGER):
+                    again = decide(owner, done.manifest, answer, adopt=adopt)
+                if again is None or again.verb is Verb.KEEP:
+                    answered(answer)
+                else:
+                    # Somebody wrote between our look and our write: the watch must tell of it, so nothing is remembered. Or
+                    # admission did, within our write.
+                    self._admitted.note(Key(owner.namespace, owner.name), again, answer)
         return _in_the_way(done) if done.verb in (Verb.REFUSE, Verb.WAIT) else done
 
     async def _report(
@@ -365,17 +376,26 @@ class Reconciler:
                 answered(answer)
         if usage_alone:
             self._usage_told[key] = self._effects.now()
+        self._count(key, live, {names.KIND})
         for announcement in transitions(previous, AgentServiceStatus.model_validate(status)):
             self._effects.announce(live, announcement)
         for announcement in budget_announcements(budget, previous.budget) if budget is not None else ():
             self._effects.announce(live, announcement)
         return None
 
+    def _count(self, key: Key, live: Manifest, kinds: Collection[str]) -> None:
+        """Count what was written; say so when it was too much."""
+        if self._effects.wrote(key, kinds) > 0:
+            contended = contention(kinds)
+            logger.warning("%s", contended.note)
+            self._effects.announce(live, contended)
+
     def _usage_waits(self, key: Key) -> float | None:
         """Return the seconds until what is spent may be told again."""
         told = self._usage_told.get(key)
         left = USAGE_SECONDS - (self._effects.now() - told).total_seconds() if told is not None else 0.0
-        return left if left > 0 else None
+        # More than the whole is left after a clock that was wrong has been put back.
+        return left if 0 < left <= USAGE_SECONDS else None
 
 
 def _references_secrets(resource: AgentService) -> bool:

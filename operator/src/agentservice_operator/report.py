@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -43,6 +43,15 @@ def written(changes: Iterable[Change]) -> Iterator[Announcement]:
     for cause, children in by_cause.items():
         reason, word = _BY_CAUSE[cause]
         yield Announcement(reason=reason.value, action="Apply", note=f"{word} {', '.join(children)}")
+
+
+def contention(kinds: Collection[str]) -> Announcement:
+    """Return what is said of an AgentService one of whose ``kinds`` of objects has been written too often."""
+    note = (
+        f"{', '.join(sorted(kinds))}: written again and again, and more slowly from now on. Either the specification keeps changing, or "
+        "somebody undoes what is declared: look for a second operator, an admission webhook or a script (managedFields name it)"
+    )
+    return Announcement(reason=EventReason.CONTENDED.value, action="Apply", note=note, warning=True)
 
 
 def transitions(before: AgentServiceStatus, after: AgentServiceStatus) -> Iterator[Announcement]:

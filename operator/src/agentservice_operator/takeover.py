@@ -41,6 +41,17 @@ def holds_strangers(live: Manifest, manifest: Manifest, manager: str) -> bool:
     return any(not any(_owns(entry.get("fieldsV1") or {}, path) for entry in applied) for path in paths)
 
 
+def others_hold(live: Manifest, manifest: Manifest, manager: str) -> bool:
+    """Tell whether another manager owns an item in our lists. ``live`` must be the whole object."""
+    others: list[Manifest] = [
+        entry.get("fieldsV1") or {}
+        for entry in cast("list[Manifest]", live["metadata"].get("managedFields") or [])
+        if entry.get("manager") != manager and not entry.get("subresource")
+    ]
+    paths = [_steps(live, path) for path in foreign_items(live, manifest)]
+    return any(_owns(fields, path) for path in paths for fields in others)
+
+
 def takeover(live: Manifest, manifest: Manifest, manager: str) -> list[Manifest]:
     """Return the JSON patch after which ``manager``, by Apply alone, also owns the foreign items in our lists.
 

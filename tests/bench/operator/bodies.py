@@ -155,6 +155,7 @@ async def _reconciled(manifest: Manifest) -> list[dict[str, Any]]:
         tell_budget=lambda key, windows: None,
         monotonic=lambda: 0.0,
         server_time=lambda: datetime.now(UTC),
+        wrote=lambda key, kinds: 0.0,
     )
     reconciler = Reconciler(
         client=client, caches=caches, platform=Platform(runtime_image=IMAGE), defaults={}, effects=effects

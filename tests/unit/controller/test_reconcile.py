@@ -124,6 +124,7 @@ def setting(live: Manifest) -> tuple[Server, Caches, Reconciler, list[Key]]:
         tell_budget=lambda key, windows: None,
         monotonic=lambda: 0.0,
         server_time=lambda: datetime(2026, 11, 23, tzinfo=UTC),
+        wrote=lambda key, kinds: 0.0,
     )
     client: Any = server
     return (

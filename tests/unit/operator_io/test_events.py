@@ -68,7 +68,7 @@ async def test_neither_a_refusal_nor_an_object_without_identity_is_raised(
 ) -> None:
     to = recorder(make_client())
     to.record({"metadata": {}}, event_type=EventType.WARNING, reason="R", action="A", note="n")
-    api.faults += [fault("create", "events", 403), fault("create", "events", 500)]
+    api.faults += [fault("create", "events", 403), fault("create", "events", 500, times=4)]
     say(to, "one")
     say(to, "two")
     say(to, "three")

@@ -146,6 +146,34 @@ def test_what_is_idle_is_forgotten() -> None:
     assert not queue._entries
 
 
+def test_a_key_that_rests_runs_no_sooner_whatever_is_reported_of_it_and_then_once() -> None:
+    queue = schedule()
+    queue.add(A, now=0)
+    queue.take(now=0)
+    queue.add(A, now=0)
+    queue.rest(A, 5, now=0)
+    queue.succeeded(A, now=0)
+    queue.add(A, now=1)
+    queue.add(B, now=1)
+    assert [queue.take(now=4.9), queue.take(now=4.9)] == [B, None]
+    assert queue.take(now=5) == A
+    queue.succeeded(A, now=5)
+    queue.succeeded(B, now=5)
+    assert queue.next_due(now=5) is None
+    assert not queue._entries
+
+
+def test_a_failure_does_not_end_a_rest() -> None:
+    queue = schedule()
+    queue.add(A, now=0)
+    queue.take(now=0)
+    queue.rest(A, 30, now=0)
+    queue.failed(A, now=0)
+    queue.add(A, now=10)
+    assert queue.take(now=29) is None
+    assert queue.take(now=30) == A
+
+
 def test_ending_a_run_that_does_not_run_is_a_mistake() -> None:
     queue = schedule()
     queue.add(A, now=0)
@@ -213,10 +241,12 @@ class QueueMachine(RuleBasedStateMachine):
             self.owed.discard(key)
 
     @precondition(lambda self: self.running)
-    @rule(data=st.data(), fails=st.booleans())
-    def finish(self, data: Any, fails: bool) -> None:
+    @rule(data=st.data(), fails=st.booleans(), rests=st.sampled_from([0.0, 0.0, 5.0, 300.0]))
+    def finish(self, data: Any, fails: bool, rests: float) -> None:
         key = data.draw(st.sampled_from(sorted(self.running)))
         self.running.discard(key)
+        if rests:
+            self.queue.rest(key, rests, now=self.now)
         if fails:
             self.queue.failed(key, now=self.now)
             self.owed.add(key)

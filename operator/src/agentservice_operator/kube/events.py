@@ -17,7 +17,7 @@ from enum import Enum
 from typing import Any
 
 from agentservice_operator.kube.client import Client
-from agentservice_operator.kube.errors import Forbidden, KubeError, NotFound
+from agentservice_operator.kube.errors import AlreadyExists, Forbidden, KubeError, NotFound
 from agentservice_operator.kube.resources import EVENTS
 from agentservice_operator.manifest import Manifest
 
@@ -194,8 +194,8 @@ class Recorder:
     async def _post(self, manifest: Manifest) -> None:
         try:
             await self._client.create(EVENTS, manifest, field_manager=FIELD_MANAGER)
-        except (Forbidden, NotFound) as error:
-            # A namespace that is being deleted takes no events: not worth a warning.
+        except (AlreadyExists, Forbidden, NotFound) as error:
+            # It was posted, and the answer was lost. Or a namespace that is being deleted takes none: not worth a warning.
             logger.debug("event %s not posted: %s", manifest["reason"], error)
         except KubeError as error:
             logger.warning("event %s not posted: %s", manifest["reason"], error)

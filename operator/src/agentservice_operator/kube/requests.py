@@ -155,13 +155,13 @@ def create(
     dry_run: bool = False,
     field_validation: FieldValidation = "Strict",
 ) -> Request:
-    """A POST. Not idempotent: its lost answer may hide a success, which the next try sees as AlreadyExists."""
+    """A POST of an object with a name, so that sending it twice makes it once: a try after a lost answer sees AlreadyExists."""
     return Request(
         verb="create",
         method="POST",
         path=resource.path(_identity(manifest)[0]),
         resource=resource,
-        idempotent=False,
+        idempotent=True,
         query=_query(fieldManager=field_manager, fieldValidation=field_validation, dryRun="All" if dry_run else None),
         headers={"Accept": JSON, "Content-Type": JSON},
         body=orjson.dumps(manifest),

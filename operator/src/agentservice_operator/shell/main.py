@@ -186,6 +186,8 @@ class Process:
                 recorder=recorder,
                 metrics=self._metrics,
                 prices=prices,
+                queue=queue,
+                clock=time.monotonic,
             ),
             metrics=self._metrics,
             clock=time.monotonic,

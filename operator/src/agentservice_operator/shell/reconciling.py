@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import secrets
-import time
+from collections.abc import Callable, Collection
 from datetime import UTC, datetime
 
 from agentservice_api.spec import ImagePullPolicy
 from agentservice_operator.caches import Caches
 from agentservice_operator.kube.client import Client
 from agentservice_operator.kube.events import EventType, Recorder
-from agentservice_operator.manifest import Manifest
+from agentservice_operator.manifest import Key, Manifest
+from agentservice_operator.pace import Paces
 from agentservice_operator.prices import PlatformPrices
+from agentservice_operator.queue import WorkQueue
 from agentservice_operator.reconcile import Effects, Reconciler
 from agentservice_operator.render import ApiServerAddresses, Platform
 from agentservice_operator.report import Announcement
@@ -28,8 +30,17 @@ def build_reconciler(
     recorder: Recorder,
     metrics: Metrics,
     prices: PlatformPrices,
+    queue: WorkQueue,
+    clock: Callable[[], float],
 ) -> Reconciler:
-    """The reconciler with the real clock, randomness, events and metrics."""
+    """The reconciler with the real clock, randomness, events and metrics. `clock` is monotonic seconds."""
+    paces = Paces(clock=clock)
+
+    def wrote(key: Key, kinds: Collection[str]) -> float:
+        rest = paces.wrote(key, kinds)
+        if rest > 0:
+            queue.rest(key, rest)
+        return rest
 
     def announce(live: Manifest, announcement: Announcement) -> None:
         recorder.record(
@@ -58,7 +69,8 @@ def build_reconciler(
             log_revision=set_revision,
             tell=metrics.set_conditions,
             tell_budget=metrics.budgets.tell,
-            monotonic=time.monotonic,
+            monotonic=clock,
             server_time=lambda: client.server_time() or datetime.now(UTC),
+            wrote=wrote,
         ),
     )
