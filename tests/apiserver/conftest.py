@@ -15,9 +15,9 @@ from devcluster.progress import Progress
 from devcluster.settings import REPOSITORY, read_settings
 from devcluster.standalone import StandaloneControlPlane, delete_namespace, new_namespace
 
-from .operator_fixtures import at, audit, make_operator, operator
+from .operator_fixtures import at, audit, make_operator, operator, proxied, proxy
 
-__all__ = ["at", "audit", "make_operator", "operator"]
+__all__ = ["at", "audit", "make_operator", "operator", "proxied", "proxy"]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

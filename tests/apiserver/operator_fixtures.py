@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import uuid
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
+from tests.services.api_proxy import ApiProxy
 
 from devcluster.standalone import StandaloneControlPlane
 
@@ -29,6 +32,25 @@ def operator(make_operator: Callable[..., OperatorProcess]) -> Iterator[Operator
     yield process
     assert process.stop() == 0
     assert "please report it" not in process.log
+
+
+@pytest.fixture(scope="module")
+def proxy(control_plane: StandaloneControlPlane) -> Iterator[ApiProxy]:
+    """The API server as an operator sees it on bad days; `proxied` leads there."""
+    authority = str(control_plane.certificate_authority)
+    with ApiProxy(server=control_plane.server, authority=authority, pair=control_plane.admin) as proxy:
+        yield proxy
+
+
+@pytest.fixture(scope="module")
+def proxied(proxy: ApiProxy, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A kubeconfig that knows the API server by the proxy alone."""
+    cluster = {"name": "c", "cluster": {"server": proxy.url}}
+    context = {"name": "c", "context": {"cluster": "c", "user": "u"}}
+    user = {"name": "u", "user": {}}
+    path = tmp_path_factory.mktemp("proxied") / "kubeconfig"
+    path.write_text(json.dumps({"clusters": [cluster], "users": [user], "contexts": [context], "current-context": "c"}))
+    return path
 
 
 @pytest.fixture

@@ -124,7 +124,7 @@ class Audit:
 def _write(entry: dict[str, Any]) -> Write:
     reference = entry.get("objectRef") or {}
     return Write(
-        user=entry["user"]["username"],
+        user=entry["user"].get("username", ""),  # nobody, where a token has expired
         agent=entry.get("userAgent", ""),
         verb=entry["verb"],
         resource=reference.get("resource", ""),
