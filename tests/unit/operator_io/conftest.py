@@ -327,10 +327,10 @@ async def make_client(api: FaultyApi) -> AsyncIterator[Callable[..., Client]]:
 
 @pytest.fixture
 def eventually() -> Callable[[Callable[[], object]], Any]:
-    """Wait until a condition holds; a test that waits 30 s has failed."""
+    """Wait until a condition holds; a test that waits two minutes has failed."""
 
     async def wait(condition: Callable[[], object]) -> None:
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 120
         while not condition():
             assert time.monotonic() < deadline, "it never came to hold"
             await asyncio.sleep(0.005)
