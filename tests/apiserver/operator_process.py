@@ -53,7 +53,7 @@ PATCH_TYPES = {
 }
 
 
-def eventually(what: str, question: Callable[[], Any], *, seconds: float = 40, every: float = 0.1) -> Any:
+def eventually(what: str, question: Callable[[], Any], *, seconds: float = 120, every: float = 0.1) -> Any:
     """Ask until the answer is true (an assertion that fails is a no, too) and return it.
 
     Raises AssertionError with ``what`` and the last failure after so many seconds.

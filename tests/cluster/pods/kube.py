@@ -69,6 +69,10 @@ class Kube:
         assert done.returncode == 0 or not check, f"kubectl {' '.join(arguments)}: {done.stdout}"
         return done.stdout
 
+    def path(self, kind: str, namespace: str) -> str:
+        """The path of a namespace's objects of a kind."""
+        return _PATHS[kind].format(namespace)
+
     def get(self, kind: str, namespace: str, name: str) -> Manifest | None:
         """Return the object, None when there is none."""
         try:
@@ -98,11 +102,6 @@ class Kube:
     def delete(self, kind: str, namespace: str, name: str, *, grace_seconds: int | None = None) -> None:
         query = f"?gracePeriodSeconds={grace_seconds}" if grace_seconds is not None else ""
         self.request("DELETE", f"{_PATHS[kind].format(namespace)}/{name}{query}")
-
-    def evict(self, namespace: str, pod: str) -> None:
-        """Ask for the pod to go, as `kubectl drain` does."""
-        eviction = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": pod, "namespace": namespace}}
-        self.request("POST", f"{_PATHS['Pod'].format(namespace)}/{pod}/eviction", body=eviction)
 
     def pod_log(self, namespace: str, pod: str, *, previous: bool = False) -> str:
         """Return the whole log, empty when there is none."""

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import datetime
+import json
 import statistics
+import subprocess
 import time
+from collections import Counter
 from collections.abc import Iterator
 
 import pytest
 
 from .agents import Agent, specification
-from .kube import Kube, Manifest, is_pod_ready
+from .kube import Kube, Manifest
 from .load_generator import Caller, Load
 from .waiting import wait
 
@@ -75,34 +78,51 @@ def test_a_change_of_instructions_fails_no_request_and_cuts_no_stream(rolling: A
     assert {o.answer.split()[0] for o in load.report.runs if o.began > after} == {"two"}
 
 
-def active_requests(agent: Agent, pod: Manifest) -> float:
-    """Runs, streams too, that a pod has open."""
-    metrics = agent.kube.through_pod(agent.namespace, pod["metadata"]["name"], 8000, "/metrics")
-    (line,) = (line for line in metrics.splitlines() if line.startswith("pydantic_ai_active_requests{"))
-    return float(line.rpartition(" ")[2])
+def schedulable(kube: Kube) -> set[str]:
+    nodes = json.loads(kube.kubectl("get", "nodes", "-o", "json"))["items"]
+    return {node["metadata"]["name"] for node in nodes if not node["spec"].get("unschedulable")}
 
 
-def test_a_pod_that_is_evicted_as_by_a_node_drain_loses_nothing(rolling: Agent, load: Load):
+def test_a_node_that_is_drained_loses_no_request(rolling: Agent, load: Load, kube: Kube):
+    """Where there is but one node it is opened again while `kubectl drain` is at work, or nothing could take a pod's place."""
     rolling.wait_ready()
-    victim = max(rolling.pods(), key=lambda pod: active_requests(rolling, pod))
-    assert active_requests(rolling, victim) > 0
-    rolling.kube.evict(rolling.namespace, victim["metadata"]["name"])
-
-    def replaced() -> bool:
-        names = {pod["metadata"]["name"] for pod in rolling.pods() if is_pod_ready(pod)}
-        return len(names) == 3 and victim["metadata"]["name"] not in names
-
-    wait("another pod serves instead", replaced, seconds=60, why=rolling.explain)
+    before = {pod["metadata"]["uid"]: pod["spec"]["nodeName"] for pod in rolling.pods()}
+    node = Counter(before.values()).most_common(1)[0][0]
+    elsewhere = schedulable(kube) - {node}
+    options = ("--pod-selector=agentservice.dev/name=rolling", "--ignore-daemonsets", "--delete-emptydir-data")
+    command = [*kube.command, "drain", node, *options, "--timeout=240s"]
+    streams = len(load.report.streams)
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as drain:
+        try:
+            wait("nothing new comes there", lambda: node not in schedulable(kube), seconds=60, why=rolling.explain)
+            if not elsewhere:
+                kube.kubectl("uncordon", node)
+            said = drain.communicate(timeout=300)[0]
+        finally:
+            drain.kill()
+            kube.kubectl("uncordon", node)
+    assert drain.returncode == 0, said
+    rolling.wait_ready()
     rolling.wait_settled()
-    ended = len(load.report.streams)
+    left = {pod["metadata"]["uid"] for pod in rolling.pods()}
+    assert not left & {uid for uid, where in before.items() if where == node}
     wait(
         "every stream that was open has ended",
-        lambda: len(load.report.streams) >= ended + STREAMS,
+        lambda: len(load.report.streams) >= streams + 2 * STREAMS,
         seconds=60,
         why=lambda: load.report,
     )
     report = load.report
-    print(f"pod evicted: {report}")
+    print(f"node drained: {report}")
+    assert not report.failed, report
+
+
+def test_scaling_in_loses_no_request(rolling: Agent, load: Load, kube: Kube):
+    kube.kubectl("-n", rolling.namespace, "scale", "ags/rolling", "--replicas=1")
+    wait("one pod is left", lambda: len(rolling.pods()) == 1, seconds=120, why=rolling.explain)
+    load.wait_for("two")
+    report = load.report
+    print(f"scaled in: {report}")
     assert not report.failed, report
 
 

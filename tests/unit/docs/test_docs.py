@@ -186,5 +186,5 @@ def test_the_security_page_grants_what_the_chart_grants():
 
 def test_every_drill_names_a_test_that_exists():
     named = re.findall(r"`(tests/\S+\.py)::(\w+)`", page("docs/drills.md"))
-    assert len(named) > 30
+    assert len(named) >= 25
     assert [f"{file}::{test}" for file, test in named if f"def {test}(" not in page(file)] == []
