@@ -11,11 +11,11 @@ import inspect
 import os
 import secrets as randomness
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 import httpx2
 
-from agentservice_api.spec import ModelChoice, SecretKeySelector
+from agentservice_api.spec import ModelChoice
 from agentservice_runtime.rejected import ConfigurationRejected
 from agentservice_runtime.secrets import SecretFiles
 from agentservice_runtime.testmodel import NAME as TEST
@@ -113,6 +113,8 @@ def _provider(name: str, spec: ModelChoice, *, secrets: SecretFiles) -> Any:
         arguments[target] = spec.base_url
     key = spec.api_key.secret_key_ref if spec.api_key else None
     hooked = "http_client" in accepted and name not in _FOREIGN_CLIENT
+    is_openai = hooked and _has_openai_client(provider)
+    hooks: list[Any] = []
     if key is not None:
         if "api_key" not in accepted:
             raise ConfigurationRejected(
@@ -120,22 +122,37 @@ def _provider(name: str, spec: ModelChoice, *, secrets: SecretFiles) -> Any:
             )
         arguments["api_key"] = placeholder = f"key-{randomness.token_hex(8)}"
         if hooked:
-            arguments["http_client"] = _client(placeholder, key, secrets=secrets)
+            hooks.append(key_hook(placeholder, lambda: secrets.read(key)))
         else:
             arguments["api_key"] = secrets.read(key) or placeholder
     elif spec.base_url and "api_key" in accepted and not _key_in_environment(name):
         arguments["api_key"] = _NO_KEY
+    if hooks or is_openai:
+        arguments["http_client"] = _http_client(hooks)
     try:
-        return provider(**arguments)
+        made = provider(**arguments)
     except (UserError, TypeError, ValueError) as error:
         raise ConfigurationRejected("spec.model", _first_line(error)) from None
+    if is_openai:
+        from agentservice_runtime.openai_client import shorten
+
+        shorten(made.client)
+    return made
 
 
-def _client(placeholder: str, key: SecretKeySelector, *, secrets: SecretFiles) -> httpx2.AsyncClient:
+def _has_openai_client(provider: type[Any]) -> bool:
+    """Tell whether a provider is one of the many that are spoken to by OpenAI's SDK, without importing it for the others."""
+    clients = (client for base in getattr(provider, "__orig_bases__", ()) for client in get_args(base))
+    return any(getattr(client, "__name__", "") == "AsyncOpenAI" for client in clients)
+
+
+def _http_client(hooks: list[Any]) -> httpx2.AsyncClient:
+    from agentservice_runtime.aiohttp_transport import AiohttpTransport
+
     return httpx2.AsyncClient(
+        transport=AiohttpTransport(max_connections=_MAX_CONNECTIONS),
         timeout=httpx2.Timeout(600.0, connect=_CONNECT_SECONDS),
-        limits=httpx2.Limits(max_connections=_MAX_CONNECTIONS, max_keepalive_connections=100),
-        event_hooks={"request": [key_hook(placeholder, lambda: secrets.read(key))]},
+        event_hooks={"request": hooks},
     )
 
 

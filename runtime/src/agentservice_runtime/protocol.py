@@ -1,4 +1,4 @@
-"""Decides when a connection is too slow: requests that trickle in, answers that nobody reads.
+"""Decides when a connection is too slow or a head too long: requests that trickle in, answers that nobody reads.
 
 uvicorn times only idle connections between requests. Here each phase has one deadline that no byte extends: the
 request's head, its body, and a write that makes no progress. What misses it is cut off, so a crowd of slow clients
@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
-import h11
-from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+MAX_HEAD_BYTES: Final = 65_536
+"""Of a request's first line and headers; the parser itself knows no end."""
+_TOO_LARGE: Final = b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,13 +28,14 @@ class Patience:
     write_seconds: float = 30.0
 
 
-def impatient(patience: Patience) -> type[H11Protocol]:
+def impatient(patience: Patience) -> type[HttpToolsProtocol]:
     """Return the protocol class that keeps ``patience``."""
 
-    class ImpatientProtocol(H11Protocol):
+    class ImpatientProtocol(HttpToolsProtocol):
         def __init__(self, *args: Any, **kwargs: Any) -> None:
             super().__init__(*args, **kwargs)
             self._phase: str | None = None
+            self._head_bytes = 0
             self._deadline: asyncio.TimerHandle | None = None
             self._write_deadline: asyncio.TimerHandle | None = None
 
@@ -41,11 +45,29 @@ def impatient(patience: Patience) -> type[H11Protocol]:
 
         def data_received(self, data: bytes) -> None:
             super().data_received(data)
-            self._watch(received=True)
+            if self._phase == "head":
+                self._head_bytes += len(data)
+                if self._head_bytes > MAX_HEAD_BYTES:
+                    self.transport.write(_TOO_LARGE)
+                    self.transport.close()
+
+        def on_message_begin(self) -> None:
+            super().on_message_begin()
+            self._head_bytes = 0
+            self._enter("head", patience.head_seconds)
+
+        def on_headers_complete(self) -> None:
+            super().on_headers_complete()
+            self._await_body()
+
+        def on_message_complete(self) -> None:
+            super().on_message_complete()
+            self._leave()
 
         def on_response_complete(self) -> None:
             super().on_response_complete()
-            self._watch(received=bool(self.conn.trailing_data[0]))
+            if self._phase is None and self.cycle.more_body:
+                self._await_body()
 
         def connection_lost(self, exc: Exception | None) -> None:
             self._leave()
@@ -62,14 +84,11 @@ def impatient(patience: Patience) -> type[H11Protocol]:
                 self._write_deadline = None
             super().resume_writing()
 
-        def _watch(self, *, received: bool) -> None:
-            state = self.conn.their_state
-            if state is h11.SEND_BODY:
-                self._enter("body", patience.body_seconds)
-            elif state is h11.IDLE and received:
-                self._enter("head", patience.head_seconds)
-            else:
+        def _await_body(self) -> None:
+            if self.pipeline:  # nothing is read before the answer to the request before it
                 self._leave()
+            else:
+                self._enter("body", patience.body_seconds)
 
         def _enter(self, phase: str, seconds: float) -> None:
             if self._phase == phase:

@@ -1,0 +1,123 @@
+"""The short way through OpenAI's SDK sends what the long way sends."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import httpx2
+import pytest
+from pydantic import BaseModel
+from pydantic_ai import Agent, NativeOutput
+from pydantic_ai.models.openai import OpenAIChatModel
+from pydantic_ai.providers.openai import OpenAIProvider
+
+from agentservice_runtime.openai_client import shorten
+
+ANSWER = {
+    "id": "c1",
+    "object": "chat.completion",
+    "created": 1,
+    "model": "gpt-4o-mini",
+    "choices": [
+        {"index": 0, "message": {"role": "assistant", "content": '{"response": 7}'}, "finish_reason": "stop"},
+    ],
+    "usage": {"prompt_tokens": 20, "completion_tokens": 8, "total_tokens": 28},
+}
+CHUNK = {
+    "id": "c1",
+    "object": "chat.completion.chunk",
+    "created": 1,
+    "model": "gpt-4o-mini",
+    "choices": [{"index": 0, "delta": {"role": "assistant", "content": "seven"}, "finish_reason": "stop"}],
+}
+SETTINGS: dict[str, Any] = {
+    "max_retries": 0,
+    "max_tokens": 100,
+    "temperature": 0.5,
+    "seed": 7,
+    "stop_sequences": ["END"],
+    "timeout": 12.0,
+    "extra_headers": {"x-team": "a"},
+    "extra_body": {"verbosity": "low", "metadata": {"a": "b"}},
+}
+
+
+def lookup(order: int) -> str:
+    """Look up an order."""
+    return str(order)
+
+
+class Found(BaseModel):
+    response: int
+
+
+class Sent:
+    """What a provider received, and how it answers."""
+
+    def __init__(self) -> None:
+        self.requests: list[httpx2.Request] = []
+
+    def __call__(self, request: httpx2.Request) -> httpx2.Response:
+        self.requests.append(request)
+        if json.loads(request.content)["stream"]:
+            content = f"data: {json.dumps(CHUNK)}\n\ndata: [DONE]\n\n"
+            return httpx2.Response(200, content=content, headers={"content-type": "text/event-stream"})
+        return httpx2.Response(200, json=ANSWER)
+
+
+def agent(sent: Sent, *, is_short: bool, **options: Any) -> Agent[None, Any]:
+    http = httpx2.AsyncClient(transport=httpx2.MockTransport(sent))
+    provider = OpenAIProvider(base_url="http://model/v1", api_key="k", http_client=http)
+    if is_short:
+        shorten(provider.client)
+    return Agent(OpenAIChatModel("gpt-4o-mini", provider=provider), instructions="Be brief.", **options)
+
+
+def told(sent: Sent) -> list[tuple[Any, ...]]:
+    unlike = {"x-stainless-retry-count"}
+    return [
+        (
+            request.method,
+            str(request.url),
+            json.loads(request.content),
+            {name: value for name, value in request.headers.items() if name not in unlike},
+            request.extensions.get("timeout"),
+        )
+        for request in sent.requests
+    ]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"model_settings": SETTINGS}, {"tools": [lookup]}, {"output_type": NativeOutput(Found)}],
+    ids=["plain", "with settings", "with a tool", "with a schema"],
+)
+async def test_the_short_way_sends_what_the_long_way_sends(options: dict[str, Any]) -> None:
+    ways: list[list[tuple[Any, ...]]] = []
+    for is_short in (False, True):
+        sent = Sent()
+        await agent(sent, is_short=is_short, **options).run("What is this?")
+        ways.append(told(sent))
+    assert len(ways[0]) == 1
+    assert ways[0] == ways[1]
+
+
+async def test_the_short_way_streams_what_the_long_way_streams() -> None:
+    ways: list[tuple[Any, ...]] = []
+    for is_short in (False, True):
+        sent = Sent()
+        async with agent(sent, is_short=is_short, model_settings=SETTINGS).run_stream("What is this?") as stream:
+            texts = [text async for text in stream.stream_text(delta=True, debounce_by=None)]
+        ways.append((texts, told(sent)))
+    assert ways[0][0] == ["seven"]
+    assert ways[0] == ways[1]
+
+
+async def test_a_request_without_retries_copies_no_client() -> None:
+    provider = OpenAIProvider(base_url="http://model/v1", api_key="k")
+    shorten(provider.client)
+    client = provider.client
+    same: dict[str, Any] = {"http_client": client._client, "_extra_kwargs": {}}  # pyright: ignore[reportPrivateUsage]
+    assert client.with_options(max_retries=0, **same) is client
+    assert client.with_options(max_retries=3, **same).max_retries == 3
