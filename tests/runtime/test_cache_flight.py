@@ -16,9 +16,10 @@ from tests.services.redis_server import RedisServer
 from tests.services.tcp_proxy import Fault, TcpProxy
 
 from agentservice_runtime.cache.flight import Alone, Flights, Found, Lease
+from agentservice_runtime.cache.outcome import Unavailable
 from agentservice_runtime.cache.purges import ALL, Purges, of_prefix
 from agentservice_runtime.cache.replay import Kept
-from agentservice_runtime.cache.store import Store, Unavailable
+from agentservice_runtime.cache.store import Store
 
 EVER = 100
 _KEYS = count()

@@ -16,7 +16,7 @@ config = RuntimeConfig.model_validate({
     "serving": {"concurrencyPerPod": 1, "drainTimeoutSeconds": 10}, "observability": {},
 })
 create_app(config, secrets=SecretFiles(Path("nowhere")))
-print(*sorted({"openai", "anthropic", "google.genai", "boto3", "mcp", "fastmcp", "kubernetes", "kopf", "ag_ui", "asyncpg"} & sys.modules.keys()))
+print(*sorted({"openai", "anthropic", "google.genai", "boto3", "mcp", "fastmcp", "kubernetes", "kopf", "ag_ui", "asyncpg", "redis"} & sys.modules.keys()))
 """
 
 

@@ -26,7 +26,6 @@ from agentservice_runtime.a2a.card import CARD_PATH, RPC_PATH, address_of, agent
 from agentservice_runtime.a2a.endpoint import A2aEndpoint
 from agentservice_runtime.a2a.request import A2aReader
 from agentservice_runtime.agent import build_agent
-from agentservice_runtime.cache.cache import build_cache
 from agentservice_runtime.cache.endpoint import PurgeEndpoint
 from agentservice_runtime.chat.answer import CHAT_PATH, MODELS_PATH, ChatTelling, ChatWording
 from agentservice_runtime.chat.request import ChatReader
@@ -107,7 +106,11 @@ def create_app(
     if config.budget is not None:
         ledger = ledger or choose_ledger(config, secrets=secrets)
         budget = build_budget(config, ledger=ledger, secrets=secrets, metrics=service.metrics)
-    cache = build_cache(config, secrets=secrets, metrics=service.metrics, revision=revision)
+    cache = None
+    if config.cache is not None:
+        from agentservice_runtime.cache.cache import build_cache
+
+        cache = build_cache(config, secrets=secrets, metrics=service.metrics, revision=revision)
     memory = build_memory(config, secrets=secrets)
     readiness = Readiness(config, secrets=secrets, drain=drain, budget=budget)
 

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from decimal import Decimal
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 import pydantic_core
@@ -17,7 +17,6 @@ from pydantic_ai.messages import ModelMessage
 
 from agentservice_api import RuntimeConfig
 from agentservice_runtime.agent import BuiltAgent
-from agentservice_runtime.cache.cache import Cache
 from agentservice_runtime.errors import Category, FieldError, Problem, ServiceError
 from agentservice_runtime.guard import OutputCap, guard, usage_limits
 from agentservice_runtime.memory.turns import turn_of
@@ -32,6 +31,9 @@ from agentservice_runtime.schema import AgentSchema
 from agentservice_runtime.template import FIELD as TEMPLATE_FIELD
 from agentservice_runtime.template import PromptTemplate, TemplateError
 from agentservice_runtime.testmodel import NAME as TEST
+
+if TYPE_CHECKING:  # its store imports the Redis client
+    from agentservice_runtime.cache.cache import Cache
 
 
 def invalid(errors: tuple[FieldError, ...]) -> ServiceError:

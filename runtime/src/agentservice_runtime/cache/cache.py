@@ -89,10 +89,10 @@ class Cache:
         await self._store.close()
 
 
-def build_cache(config: RuntimeConfig, *, secrets: SecretFiles, metrics: Metrics, revision: str) -> Cache | None:
-    """Return the cache, or None where none is wanted; nothing is connected yet. Raises ConfigurationRejected."""
+def build_cache(config: RuntimeConfig, *, secrets: SecretFiles, metrics: Metrics, revision: str) -> Cache:
+    """Return the cache; nothing is connected yet. Raises ConfigurationRejected."""
     if config.cache is None:
-        return None
+        raise ValueError("the configuration has no cache")
     selector = config.cache.redis_url.secret_key_ref
 
     def url() -> str | None:

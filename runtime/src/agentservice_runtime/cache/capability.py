@@ -23,9 +23,8 @@ from pydantic_ai.run import AgentRunResult
 from agentservice_runtime.cache import flight, replay
 from agentservice_runtime.cache.flight import Found, Lease
 from agentservice_runtime.cache.key import Scope, digest
-from agentservice_runtime.cache.outcome import Note, NotKept, Outcome
+from agentservice_runtime.cache.outcome import Note, NotKept, Outcome, Unavailable
 from agentservice_runtime.cache.replay import Kept
-from agentservice_runtime.cache.store import Unavailable
 from agentservice_runtime.logs import FIELDS, LOGGER, error_types
 from agentservice_runtime.meter.account import Account
 

@@ -6,15 +6,17 @@ Whoever may ask the agent may do it, for all callers: a purge costs model reques
 from __future__ import annotations
 
 import logging
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from starlette.datastructures import QueryParams
 
-from agentservice_runtime.cache.cache import Cache
+from agentservice_runtime.cache.outcome import Unavailable
 from agentservice_runtime.cache.purges import MAX_PREFIX
-from agentservice_runtime.cache.store import Unavailable
 from agentservice_runtime.errors import Category, Problem, ServiceError
 from agentservice_runtime.logs import FIELDS, LOGGER
+
+if TYPE_CHECKING:  # its store imports the Redis client
+    from agentservice_runtime.cache.cache import Cache
 
 NO_CACHE: Final = Problem(
     status=404,

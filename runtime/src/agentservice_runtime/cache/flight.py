@@ -16,9 +16,10 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final
 
+from agentservice_runtime.cache.outcome import Unavailable
 from agentservice_runtime.cache.purges import Purges
 from agentservice_runtime.cache.replay import Kept
-from agentservice_runtime.cache.store import Store, Unavailable, Word
+from agentservice_runtime.cache.store import Store, Word
 
 FIRST_PAUSE_SECONDS: Final = 0.02
 LONGEST_PAUSE_SECONDS: Final = 0.25

@@ -15,6 +15,10 @@ from agentservice_runtime.metrics import counter
 HEADER: Final = "X-Cache"
 
 
+class Unavailable(Exception):  # noqa: N818  no error: the cache is done without
+    """Redis cannot be asked."""
+
+
 class Outcome(StrEnum):
     """What the cache did for a run."""
 

@@ -19,6 +19,7 @@ from typing import Any, Final, cast
 from redis.asyncio import Redis
 from redis.exceptions import NoScriptError, RedisError
 
+from agentservice_runtime.cache.outcome import Unavailable
 from agentservice_runtime.cache.purges import KEPT, Purges
 from agentservice_runtime.logs import FIELDS, LOGGER
 from agentservice_runtime.redis_pool import open_redis
@@ -32,10 +33,6 @@ LEASE_SECONDS: Final = 15.0
 """A leader that dies holds its followers up for so long."""
 _PURGES_LIVE_SECONDS: Final = 86_400
 """Beyond the longest life of an answer that was kept since."""
-
-
-class Unavailable(Exception):  # noqa: N818  no error: the cache is done without
-    """Redis cannot be asked."""
 
 
 class Word(StrEnum):
