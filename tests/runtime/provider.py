@@ -73,6 +73,8 @@ async def chat(request: Request) -> Response:
         return error(*ERRORS[model], echo=f"{key} {json.dumps(body['messages'])}")
     if model == "malformed":
         return Response(f"not json {key}", media_type="application/json")
+    if model == "drop" and not body.get("stream"):
+        return StreamingResponse(dropped(), media_type="application/json")
     usage = bill(model, body)
     STATE["open"] += 1
     try:
@@ -100,6 +102,11 @@ def overcome(model: str, body: dict[str, Any]) -> str:
     said = json.dumps([m["content"] for m in body["messages"]])
     STATE["flaky"][said] = STATE["flaky"].get(said, 0) + 1
     return command if STATE["flaky"][said] <= int(times) else "recovered"
+
+
+async def dropped() -> Any:
+    yield b'{"id": "c'
+    raise ConnectionResetError("the provider hangs up in its answer")
 
 
 def ended(model: str) -> str:
@@ -169,6 +176,8 @@ async def chunks(
                         + "\n\n"
                     )
                     return
+                if model == "drop" and i == 1:
+                    raise ConnectionResetError("the provider hangs up in its stream")
                 await asyncio.sleep(pause)
             yield line({}, ended(model))
         if (body.get("stream_options") or {}).get("include_usage") and not model.startswith("silent"):
