@@ -1,7 +1,7 @@
 # The commands of this repository. On a bare Debian they need root, make and python3 alone; the rest is fetched or built once and
 # kept in ~/.cache/agentservice-devcluster.
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-down test unit process-test apiserver-test cluster-test lint generate verify images dist clean bench bench-operator bench-budgets
+.PHONY: help demo demo-down test unit process-test apiserver-test cluster-test lint generate verify images dist clean bench bench-operator bench-budgets bench-runtime
 
 # pytest keeps rewritten tests as bytecode, which halves the time of `make unit`.
 unexport PYTHONDONTWRITEBYTECODE
@@ -74,6 +74,10 @@ bench-budgets: $(ENVIRONMENT) ## That budgets hold, as tables, in real processes
 bench-operator: $(ENVIRONMENT) ## 200, 1,000 and 5,000 agents beside what is possible (half an hour; CHECK=1 fails outside of the ranges, SIZES=200,1000, WRITE=page)
 	@$(DC) build > /dev/null
 	$(RUN)/python -m tests.bench.operator $(if $(SIZES),--sizes $(SIZES)) $(if $(CHECK),--check) $(if $(WRITE),--write=$(WRITE))
+
+bench-runtime: $(ENVIRONMENT) ## What serving an agent costs beside the bare loop of its library (10 minutes; CHECK=1 fails outside of the ranges, WRITE=page)
+	@$(DC) build > /dev/null
+	$(RUN)/python -m tests.bench.runtime $(if $(CHECK),--check) $(if $(WRITE),--write=$(WRITE))
 
 dist: $(ENVIRONMENT) ## Wheels and source archives of the four packages, and the chart, in dist/
 	"$$($(DC) uv)" build --quiet --all-packages --out-dir dist

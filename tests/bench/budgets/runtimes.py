@@ -12,9 +12,9 @@ import time
 import urllib.error
 import urllib.request
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 from aiohttp import ClientError, ClientSession, ClientTimeout, TCPConnector
@@ -33,14 +33,32 @@ FINAL_SECONDS: Final = 120
 class RuntimeProcess:
     """`agentservice-runtime` with one agent that calls the bench's model server. A context manager."""
 
-    def __init__(self, *, account: str, server: str, choice: LedgerChoice | None, pod_uid: str = "") -> None:
-        """Without ``choice`` it has no budget; ``account`` is whom the model server bills."""
+    def __init__(
+        self,
+        *,
+        account: str,
+        server: str,
+        choice: LedgerChoice | None,
+        pod_uid: str = "",
+        changes: Mapping[str, Any] | None = None,
+        secrets: Mapping[str, str] | None = None,
+        environment: Mapping[str, str] | None = None,
+        wrapper: Sequence[str] = (),
+    ) -> None:
+        """Without ``choice`` it has no budget; ``account`` is whom the model server bills.
+
+        ``changes`` take the place of members of the configuration, ``secrets`` are more values by NAME/KEY, and ``wrapper`` is what the program is started by.
+        """
         (self.port,) = free_ports(1)
         self._folder = tempfile.TemporaryDirectory(prefix="agentservice-bench-")
         self._account = account
         self._server = server
         self._choice = choice
         self._pod_uid = pod_uid
+        self._changes = changes or {}
+        self._secrets = secrets or {}
+        self._more_environment = environment or {}
+        self._wrapper = wrapper
 
     @property
     def url(self) -> str:
@@ -48,7 +66,22 @@ class RuntimeProcess:
 
     @property
     def log(self) -> str:
-        return (Path(self._folder.name) / "log").read_text(errors="replace")[-3000:]
+        return self.whole_log[-3000:]
+
+    @property
+    def whole_log(self) -> str:
+        return (Path(self._folder.name) / "log").read_text(errors="replace")
+
+    def resident_bytes(self) -> int:
+        """What of its memory is in RAM now."""
+        (line,) = (
+            line for line in Path(f"/proc/{self._process.pid}/status").read_text().splitlines() if "VmRSS" in line
+        )
+        return int(line.split()[1]) * 1024
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
 
     def cpu_seconds(self) -> float:
         """User and system time of all its threads, to the nanosecond."""
@@ -58,14 +91,16 @@ class RuntimeProcess:
     def __enter__(self) -> RuntimeProcess:
         folder = Path(self._folder.name)
         config, files = configuration(account=self._account, server=self._server, choice=self._choice)
-        for place, value in files.items():
+        config |= self._changes
+        for place, value in {**files, **self._secrets}.items():
             path = folder / "secrets" / place
             path.parent.mkdir(parents=True)
             path.write_text(value)
-        wrapper: list[str] = []
+        wrapper = [*self._wrapper]
         environment: dict[str, str] = {}
         if self._choice is not None and self._choice.access is not None:
-            wrapper, environment = _as_in_a_pod(self._choice.access)
+            in_pod, environment = _as_in_a_pod(self._choice.access)
+            wrapper += in_pod
         (folder / "config.json").write_text(json.dumps(config))
         options = ["--host", "127.0.0.1", "--port", str(self.port), "--config", str(folder / "config.json")]
         options += ["--secrets-dir", str(folder / "secrets"), "--termination-log", str(folder / "termination-log")]
@@ -85,7 +120,7 @@ class RuntimeProcess:
                 stdout=log,
                 stderr=log,
                 cwd=folder,
-                env={**os.environ, **self._environment(), **environment},
+                env={**os.environ, **self._environment(), **environment, **self._more_environment},
                 start_new_session=True,
             )
         self._wait_ready()
@@ -115,7 +150,7 @@ class RuntimeProcess:
             except (OSError, urllib.error.HTTPError) as error:
                 if self._process.poll() is not None or time.monotonic() > deadline:
                     raise AssertionError(f"the runtime does not start ({error}): {self.log}") from None
-                time.sleep(0.05)
+                time.sleep(0.01)
 
 
 def _as_in_a_pod(access: Access) -> tuple[list[str], dict[str, str]]:

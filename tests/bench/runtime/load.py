@@ -1,0 +1,61 @@
+"""Sends requests with as little work as possible, and tells how long the first token took and what came."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from dataclasses import dataclass, field
+
+
+@dataclass(kw_only=True)
+class Load:
+    """So many requests of so many clients, each with a connection of its own. No two of all batches are equal."""
+
+    port: int
+    path: str
+    requests: int
+    at_once: int
+    batch: str
+    first: list[float] = field(default_factory=list[float])
+    """Seconds to the first delta of each stream."""
+    deltas: list[int] = field(default_factory=list[int])
+    """Of each stream."""
+
+    async def send(self) -> None:
+        """Send them all. Raises AssertionError for an answer that is not 200 or that is cut off."""
+        numbers = iter(range(self.requests))
+        async with asyncio.TaskGroup() as tasks:
+            for _ in range(self.at_once):
+                tasks.create_task(self._client(numbers))
+
+    async def _client(self, numbers: object) -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        try:
+            for number in numbers:  # type: ignore[attr-defined]
+                await self._one(reader, writer, f"What is the meaning of this number: {self.batch}-{number}?")
+        finally:
+            writer.close()
+
+    async def _one(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, text: str) -> None:
+        body = json.dumps({"input": text}).encode()
+        head = (
+            f"POST {self.path} HTTP/1.1\r\nhost: agent\r\ncontent-type: application/json\r\ncontent-length: {len(body)}"
+        )
+        began = time.perf_counter()
+        writer.write(head.encode() + b"\r\n\r\n" + body)
+        answer = (await reader.readuntil(b"\r\n\r\n")).lower()
+        assert answer.startswith(b"http/1.1 200"), answer
+        if b"content-length:" in answer:
+            await reader.readexactly(int(answer.split(b"content-length:")[1].split(b"\r\n")[0]))
+            return
+        deltas, told = 0, b""
+        while size := int(await reader.readuntil(b"\r\n"), 16):
+            told = (await reader.readexactly(size + 2))[:-2]
+            found = told.count(b"event: delta")
+            if found and not deltas:
+                self.first.append(time.perf_counter() - began)
+            deltas += found
+        await reader.readexactly(2)
+        assert b"event: result" in told, told
+        self.deltas.append(deltas)
