@@ -23,8 +23,10 @@ def http_route() -> Path:
     return _module(GATEWAY_API) / "config/crd/standard/gateway.networking.k8s.io_httproutes.yaml"
 
 
-def scaled_object() -> Path:
-    return _module(KEDA) / "config/crd/bases/keda.sh_scaledobjects.yaml"
+def keda() -> tuple[Path, ...]:
+    """KEDA's ScaledObject and TriggerAuthentication."""
+    bases = _module(KEDA) / "config/crd/bases"
+    return bases / "keda.sh_scaledobjects.yaml", bases / "keda.sh_triggerauthentications.yaml"
 
 
 def gitops() -> tuple[Path, ...]:

@@ -39,6 +39,7 @@ COLLECTIONS: Mapping[str, str] = {
     "RoleBinding": "apis/rbac.authorization.k8s.io/v1/namespaces/{}/rolebindings",
     "ResourceQuota": "api/v1/namespaces/{}/resourcequotas",
     "ScaledObject": "apis/keda.sh/v1alpha1/namespaces/{}/scaledobjects",
+    "TriggerAuthentication": "apis/keda.sh/v1alpha1/namespaces/{}/triggerauthentications",
     "Secret": "api/v1/namespaces/{}/secrets",
     "PodDisruptionBudget": "apis/policy/v1/namespaces/{}/poddisruptionbudgets",
     "Service": "api/v1/namespaces/{}/services",

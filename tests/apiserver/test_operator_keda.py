@@ -15,7 +15,7 @@ from devcluster.api import RefusedError
 from devcluster.settings import REPOSITORY
 from devcluster.standalone import StandaloneControlPlane
 
-from .definitions import scaled_object
+from .definitions import keda
 from .operator_process import Audit, OperatorProcess, Workbench, eventually
 from .test_operator_autoscaling import EXTERNAL, HPA, Counts, autoscaler, change, count, owners_of_the_count, scale
 from .test_operator_budget import spend
@@ -25,10 +25,13 @@ ALONE = {"minReplicas": None, "maxReplicas": None}
 FINALIZER = "finalizer.keda.sh"
 
 
+def files() -> list[str]:
+    return [argument for path in keda() for argument in ("--filename", str(path))]
+
+
 def install(plane: StandaloneControlPlane) -> None:
-    path = str(scaled_object())
-    plane.kubectl("apply", "--server-side", "--filename", path)
-    plane.kubectl("wait", "--for=condition=Established", "--timeout=60s", "--filename", path)
+    plane.kubectl("apply", "--server-side", *files())
+    plane.kubectl("wait", "--for=condition=Established", "--timeout=60s", *files())
 
 
 def uninstall(plane: StandaloneControlPlane) -> None:
@@ -43,7 +46,7 @@ def uninstall(plane: StandaloneControlPlane) -> None:
         with contextlib.suppress(RefusedError):
             body = {"metadata": {"finalizers": None}}
             plane.api.request("PATCH", path, body, content_type="application/merge-patch+json")
-    plane.kubectl("delete", "--ignore-not-found", "--timeout=60s", "--filename", str(scaled_object()))
+    plane.kubectl("delete", "--ignore-not-found", "--timeout=60s", *files())
 
 
 @pytest.fixture

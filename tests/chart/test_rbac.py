@@ -1,11 +1,9 @@
 """The operator may do what its code does, and nothing else."""
 
-import pytest
-
 from agentservice_api import AgentService
 from agentservice_operator.kube import resources
 from agentservice_operator.render import Platform, render
-from agentservice_operator.shell.wiring import watched_permissions
+from agentservice_operator.shell.wiring import OWNED, watched_permissions
 
 WATCH = {"get", "list", "watch"}
 CHILD = WATCH | {"create", "patch", "delete"}
@@ -27,6 +25,7 @@ NEEDED = {
     "ingresses.networking.k8s.io": CHILD,
     "httproutes.gateway.networking.k8s.io": CHILD,
     "scaledobjects.keda.sh": CHILD,
+    "triggerauthentications.keda.sh": CHILD,
     "secrets": {"create"},
     "pods": WATCH,
     "replicasets.apps": WATCH,
@@ -97,20 +96,48 @@ def test_every_kind_that_the_code_knows_is_granted_and_no_other():
     assert {label for label in {**NEEDED, **LEASE} if "/" not in label} == known
 
 
-@pytest.mark.parametrize("more", [{}, {"auth": {"type": "BearerToken"}}, {"budget": {"daily": {"tokens": 1}}}])
-def test_every_kind_that_is_rendered_may_be_written(more):
-    spec = {"agent": {"instructions": "x"}, "model": {"name": "test"}, "replicas": 3, **more}
+REDIS = {"urlFrom": {"secretKeyRef": {"name": "redis", "key": "url"}}}
+EVERYTHING = {
+    "replicas": 3,
+    "auth": {"type": "BearerToken"},
+    "budget": {"daily": {"tokens": 1}},
+    "redis": REDIS,
+    "queue": {"enabled": True, "workers": {"replicas": 2}},
+    "network": {
+        "policy": {"enabled": True},
+        "ingress": {"host": "a.example.com"},
+        "httpRoute": {"parentRefs": [{"name": "edge"}]},
+    },
+}
+"""With one of the autoscalers beside it, every kind of child that there is."""
+SCALED = (
+    {"maxReplicas": 3},
+    {"provider": "KEDA", "maxReplicas": 3, "queuedTasksPerPod": 5},
+)
+
+
+def children(**more):
+    spec = {"agent": {"instructions": "x"}, "model": {"name": "test"}, **more}
     resource = AgentService.model_validate({"metadata": {"name": "a", "namespace": "b", "uid": "c"}, "spec": spec})
-    for child in render(resource, platform=Platform(runtime_image="x")).children:
-        assert NEEDED[resources.resource_of(child["apiVersion"], child["kind"]).label] == CHILD
+    return render(resource, platform=Platform(runtime_image="x", prometheus="http://p")).children
+
+
+def test_what_may_be_written_is_what_can_be_rendered_and_the_ledger():
+    rendered = [child for autoscaling in SCALED for child in children(**EVERYTHING, autoscaling=autoscaling)]
+    written = {resources.resource_of(child["apiVersion"], child["kind"]).label for child in rendered}
+    assert written | {resources.AGENTLEDGERS.label} == {label for label, verbs in NEEDED.items() if verbs == CHILD}
+
+
+def test_every_kind_of_child_is_rendered_by_the_specification_above():
+    """A kind that is watched as a child and not rendered there would make the test before this one blind."""
+    rendered = {child["kind"] for autoscaling in SCALED for child in children(**EVERYTHING, autoscaling=autoscaling)}
+    assert rendered == {watch.resource.kind for watch in OWNED}
 
 
 def test_what_a_budget_grants_to_pods_the_operator_holds_itself():
     """The API server refuses a Role that grants more than its writer has, unless the writer may escalate, which ours may not."""
-    spec = {"agent": {"instructions": "x"}, "model": {"name": "test"}, "budget": {"daily": {"tokens": 1}}}
-    resource = AgentService.model_validate({"metadata": {"name": "a", "namespace": "b", "uid": "c"}, "spec": spec})
-    children = render(resource, platform=Platform(runtime_image="x")).children
-    for label, verbs in granted(*(child for child in children if child["kind"] == "Role")).items():
+    roles = [child for child in children(budget={"daily": {"tokens": 1}}) if child["kind"] == "Role"]
+    for label, verbs in granted(*roles).items():
         assert verbs <= NEEDED[label]
 
 

@@ -22,6 +22,8 @@ NAME_PATTERN: Final = r"^[a-z]([-a-z0-9]*[a-z0-9])?$"
 
 LABEL_NAME: Final = f"{GROUP}/name"
 """The selector label, and the only one: user labels never enter a selector."""
+LABEL_WORKERS: Final = f"{GROUP}/workers"
+"""In place of LABEL_NAME on the pods that only work off a queue: nothing that selects the pods that serve selects these."""
 LABEL_REVISION: Final = f"{GROUP}/revision"
 LABEL_LEDGER: Final = f"{GROUP}/ledger"
 """On the pods that keep their budget in Redis, with the value Redis: as long as there is one, what that Redis holds is not lost."""
@@ -75,6 +77,11 @@ def generated_secret_name(name: str, uid: str) -> str:
     AgentService that is deleted and applied again must not meet the Secret of its namesake.
     """
     return f"{name}-token-{uid.replace('-', '')[:8]}"
+
+
+def workers_name(name: str) -> str:
+    """Return the name of the Deployment whose pods work off an agent's queue, and of what belongs to it alone."""
+    return f"{name}-workers"
 
 
 def ledger_role_name(name: str) -> str:

@@ -40,7 +40,7 @@ Not here, on purpose: reading Secrets. `create` alone lets it hand out a generat
   resources: [httproutes]
   verbs: [get, list, watch, create, patch, delete]
 - apiGroups: [keda.sh]
-  resources: [scaledobjects]
+  resources: [scaledobjects, triggerauthentications]
   verbs: [get, list, watch, create, patch, delete]
 - apiGroups: [""]
   resources: [secrets]

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from agentservice_api import AgentServiceStatus, names
 from agentservice_operator.lost import LostLedgers
-from agentservice_operator.manifest import ChildKey, Key, Manifest
+from agentservice_operator.manifest import ChildKey, Key, Manifest, agent_of
 from agentservice_operator.plan import controller_uid
 from agentservice_operator.rollout import Observation
 
@@ -46,9 +46,8 @@ class WrittenStore(Store, Protocol):
 
 def index_by_service(live: Manifest) -> Iterable[Hashable]:
     """Index function for `BY_SERVICE`."""
-    labels: Mapping[str, str] = live["metadata"].get("labels") or {}
-    name = labels.get(names.LABEL_NAME)
-    return (Key(sys.intern(live["metadata"]["namespace"]), sys.intern(name)),) if name else ()
+    key = agent_of(live)
+    return (Key(sys.intern(key.namespace), sys.intern(key.name)),) if key is not None else ()
 
 
 def index_by_reference(live: Manifest) -> Iterator[Hashable]:
@@ -86,24 +85,38 @@ class Caches:
         }
 
     def observation(self, key: Key, uid: str) -> Observation:
-        """Return the Deployment that the AgentService with ``uid`` controls, and what became of its pods."""
-        deployment = self.children["Deployment"].get(*key)
-        autoscaler = self.children["ScaledObject"].get(*key) or self.children["HorizontalPodAutoscaler"].get(*key)
-        route = self.children["HTTPRoute"].get(*key)
-        pods = tuple(self.pods.by_index(BY_SERVICE, key))
+        """Return the Deployments that the AgentService with ``uid`` controls, and what became of their pods."""
+
+        def controlled(kind: str, name: str) -> Manifest | None:
+            live = self.children[kind].get(key.namespace, name)
+            return live if live is not None and controller_uid(live) == uid else None
+
+        serving, working = list[Manifest](), list[Manifest]()
+        for pod in self.pods.by_index(BY_SERVICE, key):
+            (working if names.LABEL_WORKERS in pod["metadata"]["labels"] else serving).append(pod)
+        workers = names.workers_name(key.name)
         return Observation(
-            deployment=deployment if deployment is not None and controller_uid(deployment) == uid else None,
-            autoscaler=autoscaler if autoscaler is not None and controller_uid(autoscaler) == uid else None,
-            route=route if route is not None and controller_uid(route) == uid else None,
+            deployment=controlled("Deployment", key.name),
+            autoscaler=controlled("ScaledObject", key.name) or controlled("HorizontalPodAutoscaler", key.name),
+            workers=Observation(
+                deployment=controlled("Deployment", workers),
+                autoscaler=controlled("ScaledObject", workers),
+                pods=tuple(working),
+                failed_mounts=self._failed_mounts(working),
+            ),
+            route=controlled("HTTPRoute", key.name),
             has_keda=self.is_served("ScaledObject"),
             has_gateway_api=self.is_served("HTTPRoute"),
-            pods=pods,
-            failed_mounts={
-                event["regarding"]["uid"]: event["note"]
-                for pod in pods
-                for event in self.failed_mounts.by_index(BY_POD, pod["metadata"]["uid"])
-            },
+            pods=tuple(serving),
+            failed_mounts=self._failed_mounts(serving),
         )
+
+    def _failed_mounts(self, pods: Iterable[Manifest]) -> dict[str, str]:
+        return {
+            event["regarding"]["uid"]: event["note"]
+            for pod in pods
+            for event in self.failed_mounts.by_index(BY_POD, pod["metadata"]["uid"])
+        }
 
     def mounted_config_maps(self, key: Key) -> set[str]:
         """Return the ConfigMaps that any ReplicaSet or pod of ``key`` mounts, terminating pods included."""

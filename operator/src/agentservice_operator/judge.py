@@ -103,7 +103,12 @@ def _ready(
         assert obstacle is not None, "a specification that was not rendered has an obstacle"  # noqa: S101
         return Verdict(status="False", reason=obstacle.reason, message=obstacle.message + _still_serving(observation))
     return judge_rollout(
-        spec=desired.spec, revision=desired.rendered.revision, observation=observation, previous=previous, paused=paused
+        spec=desired.spec,
+        revision=desired.rendered.revision,
+        observation=observation,
+        previous=previous,
+        paused=paused,
+        workers_revision=desired.rendered.workers_revision,
     )
 
 

@@ -8,6 +8,8 @@ from typing import Any, NamedTuple, TypeAlias
 
 import orjson
 
+from agentservice_api import names
+
 Manifest: TypeAlias = dict[str, Any]
 """A Kubernetes object as plain data. Never changed in place once it has been rendered or read."""
 
@@ -51,6 +53,13 @@ def canonical(manifest: Manifest) -> bytes:
     if text.isascii() and b"\x7f" not in text:
         return text
     return json.dumps(manifest, sort_keys=True, separators=(",", ":")).encode()
+
+
+def agent_of(live: Manifest) -> Key | None:
+    """Return the AgentService that the labels of a child or a pod name."""
+    labels: dict[str, str] = live["metadata"].get("labels") or {}
+    name = labels.get(names.LABEL_NAME) or labels.get(names.LABEL_WORKERS)
+    return Key(live["metadata"]["namespace"], name) if name else None
 
 
 def child_key(manifest: Manifest) -> ChildKey:

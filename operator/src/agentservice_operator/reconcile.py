@@ -34,7 +34,7 @@ from agentservice_operator.render.autoscaler import AUTOSCALERS
 from agentservice_operator.render.secret import render_generated_secret
 from agentservice_operator.report import Announcement, contention, transitions, written
 from agentservice_operator.rollout import Observation
-from agentservice_operator.scaling import is_held_back, is_scaled_by_keda, needs_custom_metrics, wants_keda
+from agentservice_operator.scaling import is_held_back, leaves_keda, needs_custom_metrics
 
 RETRY_REFUSED_SECONDS: Final = 10.0
 """After a refusal that somebody may lift without any object that we watch changing: a quota, a stranger's object."""
@@ -42,10 +42,12 @@ RETRY_DYING_SECONDS: Final = 2.0
 USAGE_SECONDS: Final = 60.0
 """At most one write of the status in so long for what is spent; a change of the budget's state is written at once."""
 
-_UNUSED_BY_PODS: Final = frozenset({"PodDisruptionBudget", "NetworkPolicy", "Ingress", "HTTPRoute", *AUTOSCALERS})
+_UNUSED_BY_PODS: Final = frozenset(
+    {"PodDisruptionBudget", "NetworkPolicy", "Ingress", "HTTPRoute", "TriggerAuthentication", *AUTOSCALERS}
+)
 """Kinds of children that no pod needs: they go at once."""
 _UNMOUNTED: Final = frozenset({"ServiceAccount", "Role", "RoleBinding"})
-"""Kinds of children that go as soon as no pod of an old revision is left."""
+"""Kinds of children that go as soon as no pod of an old revision is left, no worker either."""
 
 _ACCESS: Final = ("Role", "RoleBinding")
 
@@ -146,9 +148,9 @@ class Reconciler:
                 secret_name, obstacle = await self._ensure_secret(owner, desired, previous)
             if obstacle is None:
                 observed = self._caches.observed_children(key)
-                leaves_keda = not wants_keda(desired.spec) and is_scaled_by_keda(owner, observed)
-                if leaves_keda:
-                    desired = replace(desired, rendered=let_go(desired.rendered))
+                kedas = leaves_keda(owner, desired.rendered, observed)
+                if kedas:
+                    desired = replace(desired, rendered=let_go(desired.rendered, kedas))
                 changes = plan(
                     owner=owner,
                     children=[c for c in desired.rendered.children if self._caches.is_served(c["kind"])],
@@ -160,7 +162,7 @@ class Reconciler:
                     return Result()
                 changes = self._admitted.without_futile(key, changes)
                 done, obstacle = await self._write(changes, owner, desired.rendered, adopt=adopt)
-                if leaves_keda:
+                if kedas:
                     obstacle = obstacle or _WAITS_FOR_KEDA
                 for announcement in written(done):
                     logger.info("%s", announcement.note)
@@ -279,7 +281,12 @@ class Reconciler:
         if not ours:
             return ours
         prunable = {child for child in ours if child.kind in _UNUSED_BY_PODS}
-        if _is_settled(self._caches.observation(key, owner.uid), desired.rendered.revision):
+        observation = self._caches.observation(key, owner.uid)
+        if not _is_settled(observation, desired.rendered.revision):
+            return prunable
+        # Workers that nobody asks for any more: those that serve are ready to do their work.
+        prunable |= {child for child in ours if child.kind == "Deployment"}
+        if _are_settled(observation.workers, desired.rendered.workers_revision):
             mounted = self._caches.mounted_config_maps(key) | {desired.rendered.config_map}
             prunable |= {child for child in ours if child.kind in _UNMOUNTED}
             prunable |= {child for child in ours if child.kind == "ConfigMap" and child.name not in mounted}
@@ -323,7 +330,11 @@ class Reconciler:
         with store.writing(owner.namespace, change.child.name) as answered:
             try:
                 done, answer = await execute(
-                    self._client, change, owner=owner, adopt=adopt, first_replicas=rendered.first_replicas
+                    self._client,
+                    change,
+                    owner=owner,
+                    adopt=adopt,
+                    first_replicas=rendered.first_replicas.get(change.child.name, 1),
                 )
             except (Forbidden, Invalid, NotFound) as error:
                 return _refused(change.child, error)
@@ -420,6 +431,13 @@ def _is_settled(observation: Observation, revision: str) -> bool:
         and int(status.get("observedGeneration") or 0) >= int(deployment["metadata"].get("generation") or 0)
         and int(status.get("replicas") or 0) == int(status.get("updatedReplicas") or 0)
     )
+
+
+def _are_settled(workers: Observation | None, revision: str | None) -> bool:
+    """Tell the same of the workers; where there are to be none, none is left."""
+    if workers is None:
+        return True
+    return not workers.pods and workers.deployment is None if revision is None else _is_settled(workers, revision)
 
 
 def _stages(changes: Plan) -> tuple[tuple[tuple[Change, ...], ...], ...]:

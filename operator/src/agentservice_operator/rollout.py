@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, cast
 
 from agentservice_api import AgentServiceSpec, AgentServiceStatus, ConditionType, Reason, names
 from agentservice_operator import pods as pod_facts
 from agentservice_operator.manifest import Manifest
 from agentservice_operator.pods import Trouble
+from agentservice_operator.render.fleet import scales_workers
 
 STALLING = frozenset({Reason.CONFIGURATION_REJECTED, Reason.PROGRESS_DEADLINE_EXCEEDED})
 """Reasons that waiting cannot mend, or has not for the whole progress deadline."""
@@ -41,6 +42,8 @@ class Observation:
     """Whether the cluster has the kind ScaledObject."""
     has_custom_metrics: bool = True
     """Whether the cluster serves metrics of pods to HorizontalPodAutoscalers; asked only where one needs them."""
+    workers: Observation | None = None
+    """The same of the pods that only work off the queue: their Deployment, autoscaler, pods and mounts."""
     route: Manifest | None = None
     """The HTTPRoute."""
     has_gateway_api: bool = True
@@ -75,9 +78,56 @@ class Observation:
 
 
 def judge_rollout(
-    *, spec: AgentServiceSpec, revision: str, observation: Observation, previous: AgentServiceStatus, paused: bool
+    *,
+    spec: AgentServiceSpec,
+    revision: str,
+    observation: Observation,
+    previous: AgentServiceStatus,
+    paused: bool,
+    workers_revision: str | None = None,
 ) -> Verdict:
-    """Return the verdict on Ready for a specification that is accepted and applied (unless paused)."""
+    """Return the verdict on Ready for a specification that is accepted and applied (unless paused).
+
+    ``workers_revision`` is that of the pods that only work off the queue, None where there are none.
+    """
+    was_ready = _was_ready(previous, revision)
+    servers = _judge(
+        spec=spec,
+        revision=revision,
+        observation=observation,
+        count=None if spec.autoscaling is not None else spec.replicas,
+        before=max(1, previous.ready_replicas or 0) if was_ready else None,
+        paused=paused,
+    )
+    if workers_revision is None or servers.status != "True":
+        return servers
+    declared = spec.queue.workers
+    workers = _judge(
+        spec=spec,
+        revision=workers_revision,
+        observation=observation.workers or Observation(),
+        count=None if declared is None or scales_workers(spec) else declared.replicas,
+        before=0 if was_ready else None,
+        paused=paused,
+    )
+    if workers.status != "True":
+        return replace(workers, message=f"workers: {workers.message}")
+    return servers if spec.suspend else replace(servers, message=f"{servers.message}; workers: {workers.message}")
+
+
+def _judge(
+    *,
+    spec: AgentServiceSpec,
+    revision: str,
+    observation: Observation,
+    count: int | None,
+    before: int | None,
+    paused: bool,
+) -> Verdict:
+    """Return the verdict on one Deployment. ``count`` None: it says itself how many pods are wanted, for an autoscaler decides it.
+
+    ``before``: so many pods were ready when this revision was last seen complete; None: it was not.
+    """
     deployment = observation.deployment
     if deployment is None:
         return _paused("nothing was created yet") if paused else _progressing("the Deployment is being created")
@@ -85,7 +135,7 @@ def judge_rollout(
         if paused:
             return _paused(f"the pods run revision {observation.revision}, the specification asks for {revision}")
         return _progressing(f"revision {revision} is being applied")
-    desired = _desired(spec, deployment)
+    desired = 0 if spec.suspend else int(deployment["spec"].get("replicas") or 0) if count is None else count
     current = deployment["spec"].get("replicas") == desired
     if not current and paused:
         return _paused(
@@ -99,7 +149,7 @@ def judge_rollout(
     if seen and old == 0 and (total == 0 if desired == 0 else available >= desired - _unavailable(spec, desired)):
         return _available(spec, revision, desired, available)
     trouble = _why_not(observation, revision)
-    if trouble is None and _is_scale_out(observation, revision, previous, old=old):
+    if trouble is None and before is not None and _is_scale_out(observation, revision, before, old=old):
         serving = int(status.get("readyReplicas") or 0)
         return Verdict(
             status="True",
@@ -112,11 +162,9 @@ def judge_rollout(
     )
 
 
-def _desired(spec: AgentServiceSpec, deployment: Manifest) -> int:
-    """Return the number of pods that are wanted: what the Deployment says where an autoscaler decides it."""
-    if spec.suspend:
-        return 0
-    return spec.replicas if spec.autoscaling is None else int(deployment["spec"].get("replicas") or 0)
+def _was_ready(previous: AgentServiceStatus, revision: str) -> bool:
+    ready = any(c.type == ConditionType.READY.value and c.status == "True" for c in previous.conditions)
+    return ready and previous.revision == revision
 
 
 def _available(spec: AgentServiceSpec, revision: str, desired: int, available: int) -> Verdict:
@@ -168,14 +216,11 @@ def _condition(observation: Observation, kind: str) -> Manifest:
     return next((c for c in conditions if c["type"] == kind), Manifest())
 
 
-def _is_scale_out(observation: Observation, revision: str, previous: AgentServiceStatus, *, old: int) -> bool:
-    was_ready = any(c.type == ConditionType.READY.value and c.status == "True" for c in previous.conditions)
+def _is_scale_out(observation: Observation, revision: str, before: int, *, old: int) -> bool:
     ready = int(observation.status.get("readyReplicas") or 0)
     return (
-        was_ready
-        and previous.revision == revision
-        and old == 0
-        and ready >= max(1, previous.ready_replicas or 0)
+        old == 0
+        and ready >= before
         and all(pod_facts.is_ready(pod) or pod_facts.is_starting(pod) for pod in observation.of_revision(revision))
     )
 

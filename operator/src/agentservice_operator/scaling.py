@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Final, cast
 
-from agentservice_api import AgentServiceSpec, Reason
+from agentservice_api import AgentServiceSpec, Reason, names
 from agentservice_api.series import PodSeries
 from agentservice_api.spec import AutoscalingProvider, AutoscalingSpec
 from agentservice_operator.budget import Standing
 from agentservice_operator.manifest import ChildKey, Manifest, Owner
 from agentservice_operator.plan import controller, controller_uid
+from agentservice_operator.render import Rendered
 from agentservice_operator.render.autoscaler import scales_out
+from agentservice_operator.render.fleet import scales_workers
 from agentservice_operator.rollout import Observation, Verdict
 
 OFF_PERCENT: Final = 98
@@ -40,34 +43,36 @@ def is_held_back(budget: Standing | None, autoscaler: Manifest | None) -> bool:
     return max(window.level for window in budget.windows) >= (ON_PERCENT if was_off else OFF_PERCENT)
 
 
-def wants_keda(spec: AgentServiceSpec) -> bool:
-    """Tell whether KEDA is to decide the number of pods."""
-    scaling = spec.autoscaling
-    return scaling is not None and scaling.provider is AutoscalingProvider.KEDA and not spec.suspend
-
-
 def needs_custom_metrics(spec: AgentServiceSpec) -> bool:
     """Tell whether a HorizontalPodAutoscaler is to scale by what the pods measure themselves."""
     scaling = spec.autoscaling
     return scaling is not None and scaling.provider is AutoscalingProvider.HPA and scaling.in_flight_per_pod is not None
 
 
-def is_scaled_by_keda(owner: Owner, observed: Mapping[ChildKey, Manifest]) -> bool:
-    """Tell whether KEDA may still write the number of pods: its ScaledObject is there, or the autoscaler that it made of it.
+def leaves_keda(owner: Owner, rendered: Rendered, observed: Mapping[ChildKey, Manifest]) -> set[str]:
+    """Return the Deployments whose number is to be somebody else's, and may still be written by KEDA."""
+    decided = {
+        child["metadata"]["name"]
+        for child in rendered.children
+        if child["kind"] == "HorizontalPodAutoscaler" or (child["kind"] == "Deployment" and "replicas" in child["spec"])
+    }
+    return decided & scaled_by_keda(owner, observed)
+
+
+def scaled_by_keda(owner: Owner, observed: Mapping[ChildKey, Manifest]) -> set[str]:
+    """Return the Deployments whose number KEDA may write: its ScaledObject is there, or the autoscaler that it made of it.
 
     KEDA holds a deleted ScaledObject by a finalizer until it has let go of it, and the autoscaler goes after that. The
     autoscaler carries the ScaledObject's labels, ours among them.
     """
+    found: set[str] = set()
     for key, live in observed.items():
-        if key.kind == "ScaledObject" and controller_uid(live) == owner.uid:
-            return True
         holder = controller(live) or {}
-        if key.kind == "HorizontalPodAutoscaler" and (holder.get("kind"), holder.get("name")) == (
-            "ScaledObject",
-            owner.name,
-        ):
-            return True
-    return False
+        if key.kind == "ScaledObject" and controller_uid(live) == owner.uid:
+            found.add(key.name)
+        elif key.kind == "HorizontalPodAutoscaler" and holder.get("kind") == "ScaledObject":
+            found.add(str(holder.get("name")))
+    return found & {owner.name, names.workers_name(owner.name)}
 
 
 def scaling_active(spec: AgentServiceSpec, observation: Observation, *, has_prometheus: bool = True) -> Verdict | None:
@@ -76,6 +81,11 @@ def scaling_active(spec: AgentServiceSpec, observation: Observation, *, has_prom
     if scaling is None:
         return None
     verdict = _verdict(spec, scaling, observation, has_prometheus=has_prometheus)
+    if verdict.status == "True" and scales_workers(spec):
+        seen = replace(observation, autoscaler=observation.workers.autoscaler if observation.workers else None)
+        workers = _verdict(spec, scaling, seen, has_prometheus=has_prometheus)
+        if workers.status != "True":
+            verdict = replace(workers, message=f"workers: {workers.message}")
     if spec.replicas == 1:  # the schema's default, which everybody has
         return verdict
     message = (

@@ -103,6 +103,7 @@ def setting(live: Manifest) -> tuple[Server, Caches, Reconciler, list[Key]]:
                 "Service",
                 "HorizontalPodAutoscaler",
                 "ScaledObject",
+                "TriggerAuthentication",
                 "HTTPRoute",
                 "Deployment",
             )

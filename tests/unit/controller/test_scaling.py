@@ -12,7 +12,7 @@ from agentservice_operator.manifest import ChildKey, Manifest, Owner, child_key
 from agentservice_operator.render import Platform, hold_back, let_go, render
 from agentservice_operator.render.autoscaler import scales_out
 from agentservice_operator.rollout import Observation, Verdict
-from agentservice_operator.scaling import is_held_back, is_scaled_by_keda, scaling_active
+from agentservice_operator.scaling import is_held_back, leaves_keda, scaled_by_keda, scaling_active
 
 from .builders import UID, agent_service, child, rendered
 from .test_budget import spent
@@ -193,16 +193,22 @@ def test_the_number_is_kedas_until_its_scaled_object_and_the_autoscaler_it_made_
     def seen(*live: Manifest) -> dict[ChildKey, Manifest]:
         return {child_key(each): each for each in live}
 
-    assert is_scaled_by_keda(owner, seen(SCALED))
-    assert is_scaled_by_keda(owner, seen(made))
-    assert not is_scaled_by_keda(owner, seen(FREE, child(rendered(), "Deployment")))
-    assert not is_scaled_by_keda(Owner(namespace="team-a", name="support", uid="another"), seen(SCALED))
+    assert scaled_by_keda(owner, seen(SCALED)) == {"support"}
+    assert scaled_by_keda(owner, seen(made)) == {"support"}
+    assert not scaled_by_keda(owner, seen(FREE, child(rendered(), "Deployment")))
+    assert not scaled_by_keda(Owner(namespace="team-a", name="support", uid="another"), seen(SCALED))
+    for after in ({"replicas": 4}, {"suspend": True}, {"autoscaling": {"maxReplicas": 9}}):
+        assert leaves_keda(owner, rendered(**after), seen(made)) == {"support"}
+    assert not leaves_keda(owner, rendered(**KEDA), seen(SCALED, made))
+    assert not leaves_keda(owner, rendered(autoscaling={"provider": "External"}), seen(SCALED)), (
+        "it takes no number of ours"
+    )
 
 
 @pytest.mark.parametrize("after", [{"replicas": 4}, {"suspend": True}, {"autoscaling": {"maxReplicas": 9}}])
 def test_while_keda_lets_go_the_deployment_is_as_it_was_but_for_what_else_has_changed(after: dict[str, Any]) -> None:
-    before, waiting = rendered(**KEDA), let_go(rendered(**after))
+    before, waiting = rendered(**KEDA), let_go(rendered(**after), {"support"})
     assert child(waiting, "Deployment") == child(before, "Deployment"), "the same bytes: nothing is written"
     assert not [c for c in waiting.children if c["kind"] in ("HorizontalPodAutoscaler", "ScaledObject")]
-    changed = let_go(rendered(**after, rollout={"maxSurge": 1}))
+    changed = let_go(rendered(**after, rollout={"maxSurge": 1}), {"support"})
     assert child(changed, "Deployment")["spec"]["strategy"]["rollingUpdate"]["maxSurge"] == 1

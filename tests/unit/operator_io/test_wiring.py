@@ -179,6 +179,7 @@ async def test_every_owned_kind_is_watched_by_our_label_and_no_secret_is(make_cl
         "Ingress",
         "HTTPRoute",
         "ScaledObject",
+        "TriggerAuthentication",
     }
     assert "secrets" not in {resource.plural for resource, _ in watched_permissions()}
     wiring, _ = wired(make_client())

@@ -42,6 +42,11 @@ class AutoscalingSpec(Model):
             message="autoscaling.inFlightPerPod needs provider HPA or KEDA: with External somebody else decides by what is scaled",
             field_path=".inFlightPerPod",
         ),
+        Rule(
+            rule="!has(self.queuedTasksPerPod) || (has(self.provider) && self.provider == 'KEDA')",
+            message="autoscaling.queuedTasksPerPod needs provider KEDA: nothing else sees the queue",
+            field_path=".queuedTasksPerPod",
+        ),
     )
 
     provider: AutoscalingProvider = Field(
@@ -65,14 +70,19 @@ class AutoscalingSpec(Model):
         description="Runs under way per pod, as the pods' metric pydantic_ai_active_requests tells. With provider HPA the cluster needs a custom "
         "metrics API that serves it, with KEDA the chart needs the address of a Prometheus. Default: not scaled by.",
     )
+    queued_tasks_per_pod: Annotated[int, Field(ge=1, le=10000)] | None = Field(
+        default=None,
+        description="With provider KEDA: tasks of the queue per pod, those that wait and those that are worked on. It scales the pods of queue.workers, "
+        "from none to maxReplicas, and without such pods those that serve. The Secret of redis.urlFrom then also holds the key address (host:port). "
+        "Default: not scaled by.",
+    )
     scale_down_stabilization_seconds: Annotated[int, Field(ge=0, le=3600)] = Field(
         default=300,
         description="With provider HPA and KEDA: seconds for which fewer pods must suffice before one is taken away. Default 300.",
     )
 
-    @property
-    def cpu_target(self) -> int | None:
-        """Percent of the request, None where the pods are scaled by something else alone."""
-        if self.cpu_utilization_percent is None and self.in_flight_per_pod is None:
+    def cpu_target(self, *, by_queue: bool) -> int | None:
+        """Return the percent of the request, None where the pods are scaled by something else alone; ``by_queue``: they are scaled by the queue."""
+        if self.cpu_utilization_percent is None and self.in_flight_per_pod is None and not by_queue:
             return DEFAULT_CPU_PERCENT
         return self.cpu_utilization_percent

@@ -23,7 +23,10 @@ class Durability(StrEnum):
 class QueueWorkers(Model):
     """Pods of their own that work off the queue and serve no requests."""
 
-    replicas: Annotated[int, Field(ge=0, le=1000)] = Field(default=1, description="Pods that work. Default 1.")
+    replicas: Annotated[int, Field(ge=0, le=1000)] = Field(
+        default=1,
+        description="Pods that work. With autoscaling.queuedTasksPerPod: how many there are at first. Default 1.",
+    )
     resources: Resources | None = Field(
         default=None, description="CPU and memory of a worker's container. Default: runtime.resources."
     )

@@ -60,6 +60,12 @@ class AgentServiceSpec(Model):
             field_path=".queue.enabled",
         ),
         Rule(
+            rule="!has(self.autoscaling) || !has(self.autoscaling.queuedTasksPerPod) || "
+            "(has(self.queue) && has(self.queue.enabled) && self.queue.enabled)",
+            message="autoscaling.queuedTasksPerPod needs queue.enabled: enable the queue, or take the field out",
+            field_path=".autoscaling.queuedTasksPerPod",
+        ),
+        Rule(
             rule="!has(self.conversations) || (self.conversations.store == 'Redis' ? has(self.redis) : has(self.postgres))",
             message="conversations.store Redis needs spec.redis, and Postgres needs spec.postgres: set its urlFrom, or choose the other store",
             field_path=".conversations.store",

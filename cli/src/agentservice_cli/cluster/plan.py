@@ -36,6 +36,7 @@ _OURS = {
     "Ingress": "networking.k8s.io/v1",
     "HTTPRoute": "gateway.networking.k8s.io/v1",
     "ScaledObject": "keda.sh/v1alpha1",
+    "TriggerAuthentication": "keda.sh/v1alpha1",
     "ServiceAccount": "v1",
     "ConfigMap": "v1",
     "Role": "rbac.authorization.k8s.io/v1",
@@ -44,7 +45,7 @@ _OURS = {
 """The kinds that the operator may have made; one that is no longer rendered is pruned."""
 _PRIVILEGED = frozenset({"Role", "RoleBinding"})
 """Kinds that the operator writes and the default roles `view` and `edit` may not even read: no dry run, and unseen is fine."""
-_OPTIONAL = frozenset({"HTTPRoute", "ScaledObject"})
+_OPTIONAL = frozenset({"HTTPRoute", "ScaledObject", "TriggerAuthentication"})
 """Kinds of CustomResourceDefinitions that are not ours: perhaps not installed, perhaps not readable for `view` and `edit`."""
 
 
@@ -207,7 +208,7 @@ def _counted(child: Manifest, live: Manifest | None, rendered: Rendered) -> Mani
     """Return a Deployment that leaves the number of its pods to an autoscaler with the number that it will have."""
     if child["kind"] != "Deployment" or "replicas" in child["spec"]:
         return child
-    count = number(live or {}, "spec", "replicas") or rendered.first_replicas
+    count = number(live or {}, "spec", "replicas") or rendered.first_replicas.get(child["metadata"]["name"], 1)
     return {**child, "spec": {**child["spec"], "replicas": count}}
 
 

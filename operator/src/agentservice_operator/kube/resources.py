@@ -60,7 +60,8 @@ INGRESSES = Resource("networking.k8s.io", "v1", "Ingress", "ingresses")
 HTTPROUTES = Resource("gateway.networking.k8s.io", "v1", "HTTPRoute", "httproutes")
 """Optional: the Gateway API is installed by who wants it."""
 SCALEDOBJECTS = Resource("keda.sh", "v1alpha1", "ScaledObject", "scaledobjects")
-"""Optional: KEDA is installed by who wants it."""
+TRIGGERAUTHENTICATIONS = Resource("keda.sh", "v1alpha1", "TriggerAuthentication", "triggerauthentications")
+"""Optional, both: KEDA is installed by who wants it."""
 ROLES = Resource("rbac.authorization.k8s.io", "v1", "Role", "roles")
 ROLEBINDINGS = Resource("rbac.authorization.k8s.io", "v1", "RoleBinding", "rolebindings")
 APIGROUPS = Resource("", "", "APIGroup", "apigroups", namespaced=False)
@@ -84,6 +85,7 @@ KNOWN: tuple[Resource, ...] = (
     INGRESSES,
     HTTPROUTES,
     SCALEDOBJECTS,
+    TRIGGERAUTHENTICATIONS,
     ROLES,
     ROLEBINDINGS,
     EVENTS,

@@ -9,10 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final, cast
 
-from agentservice_api import AgentServiceSpec
+from agentservice_api import AgentServiceSpec, names
+from agentservice_api.config import Role
 from agentservice_api.series import PodSeries
 from agentservice_api.spec import AutoscalingProvider, AutoscalingSpec
 from agentservice_operator.manifest import Manifest, Owner
+from agentservice_operator.render.fleet import Fleet, scales_workers
 from agentservice_operator.render.metadata import metadata
 
 AUTOSCALERS: Final = frozenset({"HorizontalPodAutoscaler", "ScaledObject"})
@@ -20,6 +22,8 @@ AUTOSCALERS: Final = frozenset({"HorizontalPodAutoscaler", "ScaledObject"})
 PROMETHEUS: Final = "prometheus"
 """KEDA's type of a trigger that asks a Prometheus."""
 
+_REDIS_KEYS: Final = ("address", "username", "password", "tls")
+"""Keys of a Secret, named as KEDA's parameters."""
 _SECONDS_PER_POD: Final = 120
 _OFF: Final = "Disabled"
 """A policy under which it does not scale out. A lower maximum would scale in at once."""
@@ -35,7 +39,7 @@ def render_autoscaler(owner: Owner, spec: AgentServiceSpec) -> Manifest | None:
         "kind": "HorizontalPodAutoscaler",
         "metadata": metadata(owner, owner.name),
         "spec": {
-            "scaleTargetRef": _target(owner),
+            "scaleTargetRef": _target(owner.name),
             "minReplicas": scaling.min_replicas,
             "maxReplicas": scaling.max_replicas,
             "metrics": [*_metrics(scaling)],
@@ -44,25 +48,28 @@ def render_autoscaler(owner: Owner, spec: AgentServiceSpec) -> Manifest | None:
     }
 
 
-def render_scaled_object(owner: Owner, spec: AgentServiceSpec, *, prometheus: str) -> Manifest | None:
+def render_scaled_object(fleet: Fleet, spec: AgentServiceSpec, *, prometheus: str) -> Manifest | None:
     """Return KEDA's ScaledObject; None without one, and where nothing that it could scale by can be asked.
 
     ``prometheus`` is the address of a Prometheus that scrapes the pods; empty: there is none.
     """
     scaling = spec.autoscaling
-    if scaling is None or scaling.provider is not AutoscalingProvider.KEDA or spec.suspend:
+    if scaling is None or scaling.provider is not AutoscalingProvider.KEDA or fleet.count is not None:
         return None
-    triggers = [*_triggers(owner, scaling, prometheus)]
+    works = fleet.role is Role.WORKER
+    triggers = [*_triggers(fleet, spec, scaling, prometheus)]
     if not triggers:
         return None
     return {
         "apiVersion": "keda.sh/v1alpha1",
         "kind": "ScaledObject",
-        "metadata": metadata(owner, owner.name),
+        "metadata": metadata(fleet.owner, fleet.name),
         "spec": {
-            "scaleTargetRef": _target(owner),
-            "minReplicaCount": scaling.min_replicas,
+            "scaleTargetRef": _target(fleet.name),
+            # Workers go when nothing waits and nothing is worked on; those that serve never all of them.
+            "minReplicaCount": 0 if works else scaling.min_replicas,
             "maxReplicaCount": scaling.max_replicas,
+            **({"cooldownPeriod": scaling.scale_down_stabilization_seconds} if works else {}),
             "advanced": {
                 # Owned although it is the default: whoever set it would have the number moved when the ScaledObject goes.
                 "restoreToOriginalReplicaCount": False,
@@ -100,22 +107,55 @@ def _with_behavior(autoscaler: Manifest, behavior: Manifest) -> Manifest:
     return {**autoscaler, "spec": {**spec, "advanced": advanced}}
 
 
-def _target(owner: Owner) -> Manifest:
-    return {"apiVersion": "apps/v1", "kind": "Deployment", "name": owner.name}
+def render_redis_access(owner: Owner, spec: AgentServiceSpec) -> Manifest | None:
+    """Return KEDA's TriggerAuthentication, by which it finds the queue's Redis; None where it needs none.
+
+    KEDA takes no URL, so the Secret that holds it has to say the parts, too (https://keda.sh/docs/latest/scalers/redis-streams/). KEDA reads
+    it, we do not; a key that is not there counts as not set.
+    """
+    scaling = spec.autoscaling
+    if scaling is None or scaling.queued_tasks_per_pod is None or spec.redis is None or spec.suspend:
+        return None
+    secret = spec.redis.url_from.secret_key_ref.name
+    return {
+        "apiVersion": "keda.sh/v1alpha1",
+        "kind": "TriggerAuthentication",
+        "metadata": metadata(owner, owner.name),
+        "spec": {"secretTargetRef": [{"parameter": key, "name": secret, "key": key} for key in _REDIS_KEYS]},
+    }
+
+
+def _target(deployment: str) -> Manifest:
+    return {"apiVersion": "apps/v1", "kind": "Deployment", "name": deployment}
 
 
 def _metrics(scaling: AutoscalingSpec) -> Iterator[Manifest]:
-    if scaling.cpu_target is not None:
-        target = {"type": "Utilization", "averageUtilization": scaling.cpu_target}
+    cpu = scaling.cpu_target(by_queue=False)
+    if cpu is not None:
+        target = {"type": "Utilization", "averageUtilization": cpu}
         yield {"type": "Resource", "resource": {"name": "cpu", "target": target}}
     if scaling.in_flight_per_pod is not None:
         target = {"type": "AverageValue", "averageValue": str(scaling.in_flight_per_pod)}
         yield {"type": "Pods", "pods": {"metric": {"name": PodSeries.ACTIVE}, "target": target}}
 
 
-def _triggers(owner: Owner, scaling: AutoscalingSpec, prometheus: str) -> Iterator[Manifest]:
-    if scaling.cpu_target is not None:
-        yield {"type": "cpu", "metricType": "Utilization", "metadata": {"value": str(scaling.cpu_target)}}
+def _triggers(fleet: Fleet, spec: AgentServiceSpec, scaling: AutoscalingSpec, prometheus: str) -> Iterator[Manifest]:
+    owner, works = fleet.owner, fleet.role is Role.WORKER
+    by_queue = scaling.queued_tasks_per_pod is not None and works is scales_workers(spec)
+    if by_queue:
+        # A task stays in the stream until it is done: its length is lag and pending in one, with a Redis of any version.
+        stream = names.queue_stream(namespace=owner.namespace, name=owner.name, uid=owner.uid)
+        yield {
+            "type": "redis-streams",
+            "metricType": "AverageValue",
+            "metadata": {"stream": stream, "streamLength": str(scaling.queued_tasks_per_pod)},
+            "authenticationRef": {"name": owner.name},
+        }
+    if works:
+        return
+    cpu = scaling.cpu_target(by_queue=by_queue)
+    if cpu is not None:
+        yield {"type": "cpu", "metricType": "Utilization", "metadata": {"value": str(cpu)}}
     if scaling.in_flight_per_pod is not None and prometheus:
         yield {
             "type": PROMETHEUS,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 
 from agentservice_api import AgentService, names
@@ -11,12 +12,14 @@ from agentservice_operator.manifest import Manifest, Owner, canonical
 from agentservice_operator.render.autoscaler import (
     AUTOSCALERS,
     render_autoscaler,
+    render_redis_access,
     render_scaled_object,
     without_scale_out,
 )
 from agentservice_operator.render.config_map import render_config_map
 from agentservice_operator.render.deployment import render_deployment
 from agentservice_operator.render.disruption import render_disruption_budget
+from agentservice_operator.render.fleet import fleets
 from agentservice_operator.render.ingress import render_ingress
 from agentservice_operator.render.ledger_access import render_role, render_role_binding
 from agentservice_operator.render.network_policy import ApiServerAddresses, render_network_policy
@@ -43,11 +46,13 @@ class Rendered:
     children: tuple[Manifest, ...]
     revision: str
     """Hash of the pod template: what a pod runs, configuration and image included."""
+    workers_revision: str | None
+    """The same of the pods that only work off the queue, None where there are none."""
     config_map: str
     generated_secret: str | None
     """Name of the Secret that the operator has to generate, None when the spec names its tokens or wants none."""
-    first_replicas: int
-    """Pods that a Deployment begins with whose number an autoscaler decides: new, or resumed from none."""
+    first_replicas: Mapping[str, int]
+    """Pods that a Deployment, by name, begins with whose number an autoscaler decides: new, or resumed from none."""
     url: str
     selector: str
     has_prometheus: bool
@@ -70,21 +75,26 @@ def render(resource: AgentService, *, platform: Platform, instructions: str | No
         uid=metadata.uid,
     )
     config_map = render_config_map(owner, config)
-    deployment, revision = render_deployment(
-        owner,
-        spec,
-        config=config,
-        config_map=config_map["metadata"]["name"],
-        image=spec.runtime.image or platform.runtime_image,
-        image_pull_policy=spec.runtime.image_pull_policy or platform.runtime_image_pull_policy,
-    )
+    of = fleets(owner, spec)
+    deployments = [
+        render_deployment(
+            fleet,
+            spec,
+            config=config,
+            config_map=config_map["metadata"]["name"],
+            image=spec.runtime.image or platform.runtime_image,
+            image_pull_policy=spec.runtime.image_pull_policy or platform.runtime_image_pull_policy,
+        )
+        for fleet in of
+    ]
     service_account = () if spec.runtime.service_account_name else (render_service_account(owner, spec),)
     ledger_access = () if spec.budget is None else (render_role(owner), render_role_binding(owner, spec))
     as_asked = (
-        render_disruption_budget(owner, spec),
+        *(render_disruption_budget(fleet) for fleet in of),
         render_autoscaler(owner, spec),
-        render_scaled_object(owner, spec, prometheus=platform.prometheus),
-        render_network_policy(owner, spec, api_server=platform.api_server),
+        render_redis_access(owner, spec),
+        *(render_scaled_object(fleet, spec, prometheus=platform.prometheus) for fleet in of),
+        *(render_network_policy(fleet, spec, api_server=platform.api_server) for fleet in of),
         render_ingress(owner, spec),
         render_route(owner, spec),
     )
@@ -94,14 +104,15 @@ def render(resource: AgentService, *, platform: Platform, instructions: str | No
         *ledger_access,
         render_service(owner, spec),
         *(child for child in as_asked if child is not None),
-        deployment,
+        *(deployment for deployment, _ in deployments),
     )
     return Rendered(
         children=tuple(with_intent_hash(child) for child in children),
-        revision=revision,
+        revision=deployments[0][1],
+        workers_revision=deployments[1][1] if len(deployments) > 1 else None,
         config_map=config_map["metadata"]["name"],
         generated_secret=generated,
-        first_replicas=spec.autoscaling.min_replicas if spec.autoscaling else spec.replicas,
+        first_replicas={fleet.name: fleet.first for fleet in of},
         url=service_url(owner, spec),
         selector=f"{names.LABEL_NAME}={metadata.name}",
         has_prometheus=bool(platform.prometheus),
@@ -117,12 +128,18 @@ def hold_back(rendered: Rendered) -> Rendered:
     return replace(rendered, children=tuple(children))
 
 
-def let_go(rendered: Rendered) -> Rendered:
-    """Return ``rendered`` as it is applied while an autoscaler that has to go still scales: no other one, and no number of ours."""
-    kept = (child for child in rendered.children if child["kind"] not in AUTOSCALERS)
-    return replace(
-        rendered, children=tuple(_uncounted(child) if child["kind"] == "Deployment" else child for child in kept)
-    )
+def let_go(rendered: Rendered, deployments: Collection[str]) -> Rendered:
+    """Return ``rendered`` as it is applied while autoscalers that have to go still scale ``deployments``: no others, and no number of ours."""
+
+    def waiting(child: Manifest) -> Manifest | None:
+        if child["metadata"]["name"] in deployments:
+            if child["kind"] in AUTOSCALERS:
+                return None
+            if child["kind"] == "Deployment":
+                return _uncounted(child)
+        return child
+
+    return replace(rendered, children=tuple(c for c in map(waiting, rendered.children) if c is not None))
 
 
 def _uncounted(deployment: Manifest) -> Manifest:

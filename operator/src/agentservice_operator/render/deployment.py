@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from agentservice_api import AgentServiceSpec, RuntimeConfig, names
 from agentservice_api.spec import ImagePullPolicy
-from agentservice_operator.manifest import Manifest, Owner, canonical
-from agentservice_operator.render.metadata import metadata, selector
+from agentservice_operator.manifest import Manifest, canonical
+from agentservice_operator.render.fleet import Fleet
+from agentservice_operator.render.metadata import metadata
 from agentservice_operator.render.pod import pod_template
 
 
 def render_deployment(
-    owner: Owner,
+    fleet: Fleet,
     spec: AgentServiceSpec,
     *,
     config: RuntimeConfig,
@@ -24,7 +25,7 @@ def render_deployment(
     else is. It labels the pods, and through that label each pod knows its own.
     """
     template = pod_template(
-        owner, spec, config=config, config_map=config_map, image=image, image_pull_policy=image_pull_policy
+        fleet, spec, config=config, config_map=config_map, image=image, image_pull_policy=image_pull_policy
     )
     revision = names.short_hash(canonical(template))
     template = _with_label(template, names.LABEL_REVISION, revision)
@@ -32,12 +33,12 @@ def render_deployment(
     return {
         "apiVersion": "apps/v1",
         "kind": "Deployment",
-        "metadata": metadata(owner, owner.name),
+        "metadata": metadata(fleet.owner, fleet.name),
         "spec": {
-            **_replicas(spec),
+            **({} if fleet.count is None else {"replicas": fleet.count}),
             # Owned although it is the default: `kubectl rollout pause` would otherwise stop every rollout for good.
             "paused": False,
-            "selector": {"matchLabels": selector(owner)},
+            "selector": {"matchLabels": fleet.selector},
             "strategy": {
                 "type": "RollingUpdate",
                 "rollingUpdate": {"maxSurge": rollout.max_surge, "maxUnavailable": rollout.max_unavailable},
@@ -47,13 +48,6 @@ def render_deployment(
             "template": template,
         },
     }, revision
-
-
-def _replicas(spec: AgentServiceSpec) -> Manifest:
-    """Return the number of pods where it is ours to say: beside an autoscaler only that there are none."""
-    if spec.suspend:
-        return {"replicas": 0}
-    return {"replicas": spec.replicas} if spec.autoscaling is None else {}
 
 
 def _with_label(template: Manifest, label: str, value: str) -> Manifest:

@@ -6,24 +6,22 @@ drain of a single pod; AlwaysAllow, because a pod that is not ready serves nobod
 
 from __future__ import annotations
 
-from agentservice_api import AgentServiceSpec
-from agentservice_operator.manifest import Manifest, Owner
-from agentservice_operator.render.metadata import metadata, selector
+from agentservice_operator.manifest import Manifest
+from agentservice_operator.render.fleet import Fleet
+from agentservice_operator.render.metadata import metadata
 
 
-def render_disruption_budget(owner: Owner, spec: AgentServiceSpec) -> Manifest | None:
+def render_disruption_budget(fleet: Fleet) -> Manifest | None:
     """Return the PodDisruptionBudget; None where there are never two pods. A number that nobody bounds may be two."""
-    scaling = spec.autoscaling
-    most = spec.replicas if scaling is None else scaling.max_replicas
-    if spec.suspend or (most is not None and most < 2):
+    if fleet.most is not None and fleet.most < 2:
         return None
     return {
         "apiVersion": "policy/v1",
         "kind": "PodDisruptionBudget",
-        "metadata": metadata(owner, owner.name),
+        "metadata": metadata(fleet.owner, fleet.name),
         "spec": {
             "maxUnavailable": 1,
             "unhealthyPodEvictionPolicy": "AlwaysAllow",
-            "selector": {"matchLabels": selector(owner)},
+            "selector": {"matchLabels": fleet.selector},
         },
     }

@@ -12,8 +12,9 @@ from typing import Any, Final
 
 from agentservice_api import AgentServiceSpec
 from agentservice_api.spec import Peer, PolicyPort, PolicySpec
-from agentservice_operator.manifest import Manifest, Owner
-from agentservice_operator.render.metadata import metadata, selector
+from agentservice_operator.manifest import Manifest
+from agentservice_operator.render.fleet import Fleet
+from agentservice_operator.render.metadata import metadata
 
 PRIVATE_RANGES: Final = ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "fc00::/7")
 """RFC 1918, RFC 6598 and RFC 4193."""
@@ -37,13 +38,13 @@ class ApiServerAddresses:
     ports: tuple[int, ...] = (443, 6443)
 
 
-def render_network_policy(owner: Owner, spec: AgentServiceSpec, *, api_server: ApiServerAddresses) -> Manifest | None:
+def render_network_policy(fleet: Fleet, spec: AgentServiceSpec, *, api_server: ApiServerAddresses) -> Manifest | None:
     """Return the NetworkPolicy, None when none is asked for."""
     policy = spec.network.policy
     if policy is None or not policy.enabled:
         return None
     intent: Manifest = {
-        "podSelector": {"matchLabels": selector(owner)},
+        "podSelector": {"matchLabels": fleet.selector},
         "policyTypes": ["Ingress", "Egress"],
         "egress": [*_egress(spec, policy, api_server)],
     }
@@ -55,7 +56,7 @@ def render_network_policy(owner: Owner, spec: AgentServiceSpec, *, api_server: A
     return {
         "apiVersion": "networking.k8s.io/v1",
         "kind": "NetworkPolicy",
-        "metadata": metadata(owner, owner.name),
+        "metadata": metadata(fleet.owner, fleet.name),
         "spec": intent,
     }
 

@@ -10,11 +10,11 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from agentservice_api import AgentServiceSpec, RuntimeConfig, names
-from agentservice_api.config import LedgerType
+from agentservice_api.config import ROLE_VARIABLE, LedgerType, Role
 from agentservice_api.schema import Model
 from agentservice_api.spec import EnvVar, ImagePullPolicy, Probe, SecretKeySelector
-from agentservice_operator.manifest import Manifest, Owner
-from agentservice_operator.render.metadata import labels, selector
+from agentservice_operator.manifest import Manifest
+from agentservice_operator.render.fleet import Fleet
 
 PORT: Final = 8000
 TOKEN_MOUNT_PATH: Final = "/var/run/secrets/kubernetes.io/serviceaccount"  # noqa: S105  a directory
@@ -28,7 +28,7 @@ _DEFAULT_RESOURCES: Final[Manifest] = {"requests": {"cpu": "100m", "memory": "25
 
 
 def pod_template(
-    owner: Owner,
+    fleet: Fleet,
     spec: AgentServiceSpec,
     *,
     config: RuntimeConfig,
@@ -51,11 +51,11 @@ def pod_template(
         "imagePullPolicy": image_pull_policy.value,
         "ports": [{"name": "http", "containerPort": PORT, "protocol": "TCP"}],
         "env": [
-            *_environment(spec),
+            *_environment(fleet, spec),
             *identity,
             *(_env_var(entry) for entry in runtime.env if entry.name not in ours),
         ],
-        "resources": _plain(runtime.resources) if runtime.resources else _DEFAULT_RESOURCES,
+        "resources": _plain(fleet.resources) if fleet.resources else _DEFAULT_RESOURCES,
         **_probes(spec),
         "volumeMounts": [*mounts, *(_plain(mount) for mount in runtime.volume_mounts)],
         "terminationMessagePolicy": "File",
@@ -68,18 +68,18 @@ def pod_template(
     if runtime.env_from:
         container["envFrom"] = [_plain(source) for source in runtime.env_from]
     pod: Manifest = {
-        "serviceAccountName": runtime.service_account_name or owner.name,
+        "serviceAccountName": runtime.service_account_name or fleet.owner.name,
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
         "terminationGracePeriodSeconds": spec.drain_timeout_seconds + _GRACE_BEYOND_DRAIN_SECONDS,
         "securityContext": {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}},
         "containers": [container],
         "volumes": [*volumes, *(_plain(volume) for volume in runtime.volumes)],
-        **_placement(owner, spec),
+        **_placement(fleet, spec),
     }
     if runtime.image_pull_secrets:
         pod["imagePullSecrets"] = [_plain(secret) for secret in runtime.image_pull_secrets]
-    meta: Manifest = {"labels": {**runtime.pod_labels, **labels(owner), **_ledger_label(config)}}
+    meta: Manifest = {"labels": {**runtime.pod_labels, **fleet.pod_labels, **_ledger_label(config)}}
     if runtime.pod_annotations:
         meta["annotations"] = dict(runtime.pod_annotations)
     return {"metadata": meta, "spec": pod}
@@ -151,7 +151,9 @@ def _identity() -> Iterator[Manifest]:
         yield {"name": name, "valueFrom": {"fieldRef": {"apiVersion": "v1", "fieldPath": path}}}
 
 
-def _environment(spec: AgentServiceSpec) -> Iterator[Manifest]:
+def _environment(fleet: Fleet, spec: AgentServiceSpec) -> Iterator[Manifest]:
+    if fleet.role is not Role.SERVER:
+        yield {"name": ROLE_VARIABLE, "value": fleet.role.value}
     yield {
         "name": "AGENTSERVICE_REVISION",
         "valueFrom": {"fieldRef": {"apiVersion": "v1", "fieldPath": f"metadata.labels['{names.LABEL_REVISION}']"}},
@@ -187,7 +189,7 @@ def _probe(path: str, given: Probe, *, failures: int, period: int, timeout: int)
     }
 
 
-def _placement(owner: Owner, spec: AgentServiceSpec) -> Manifest:
+def _placement(fleet: Fleet, spec: AgentServiceSpec) -> Manifest:
     runtime = spec.runtime
     placement: Manifest = {}
     constraints = runtime.topology_spread_constraints
@@ -197,7 +199,7 @@ def _placement(owner: Owner, spec: AgentServiceSpec) -> Manifest:
                 "maxSkew": 1,
                 "topologyKey": key,
                 "whenUnsatisfiable": "ScheduleAnyway",
-                "labelSelector": {"matchLabels": selector(owner)},
+                "labelSelector": {"matchLabels": fleet.selector},
             }
             for key in ("topology.kubernetes.io/zone", "kubernetes.io/hostname")
         )

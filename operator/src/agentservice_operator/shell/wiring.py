@@ -30,11 +30,12 @@ from agentservice_operator.kube.resources import (
     SCALEDOBJECTS,
     SERVICEACCOUNTS,
     SERVICES,
+    TRIGGERAUTHENTICATIONS,
     Resource,
 )
 from agentservice_operator.kube.store import key_of
 from agentservice_operator.lost import LostLedgers
-from agentservice_operator.manifest import Key, Manifest
+from agentservice_operator.manifest import Key, Manifest, agent_of
 from agentservice_operator.queue import Priority, WorkQueue
 
 _OURS = f"{names.LABEL_MANAGED_BY}={names.MANAGED_BY}"
@@ -76,11 +77,9 @@ def owners(child: Manifest) -> tuple[Key, ...]:
 
 
 def labelled(child: Manifest) -> tuple[Key, ...]:
-    """The AgentService that the name label says."""
-    metadata = child["metadata"]
-    labels: dict[str, str] = metadata.get("labels") or {}
-    name = labels.get(names.LABEL_NAME)
-    return (Key(metadata["namespace"], name),) if name else ()
+    """The AgentService that the labels name."""
+    key = agent_of(child)
+    return (key,) if key is not None else ()
 
 
 def asks_for(*path: str, value: str | None = None) -> Callable[[Manifest], bool]:
@@ -115,9 +114,10 @@ OWNED: tuple[Watch, ...] = (
     Watch(resource=INGRESSES, trim=observe.trim_declared, concerns=owners, by_service=True, label_selector=_OURS),
     Watch(resource=HTTPROUTES, trim=observe.trim_route, concerns=owners, by_service=True, label_selector=_OURS, is_optional=True, asked_by=asks_for("network", "httpRoute")),
     Watch(resource=SCALEDOBJECTS, trim=observe.trim_autoscaler, concerns=owners, by_service=True, label_selector=_OURS, is_optional=True, asked_by=asks_for("autoscaling", "provider", value="KEDA")),
+    Watch(resource=TRIGGERAUTHENTICATIONS, trim=observe.trim_declared, concerns=owners, by_service=True, label_selector=_OURS, is_optional=True, asked_by=asks_for("autoscaling", "queuedTasksPerPod")),
 )  # fmt: skip
-REPLICA_SET_WATCH = Watch(resource=REPLICASETS, trim=observe.trim_replica_set, concerns=labelled, by_service=True, label_selector=names.LABEL_NAME)  # fmt: skip
-POD_WATCH = Watch(resource=PODS, trim=observe.trim_pod, concerns=labelled, by_service=True, label_selector=names.LABEL_NAME)  # fmt: skip
+REPLICA_SET_WATCH = Watch(resource=REPLICASETS, trim=observe.trim_replica_set, concerns=labelled, by_service=True, label_selector=_OURS)  # fmt: skip
+POD_WATCH = Watch(resource=PODS, trim=observe.trim_pod, concerns=labelled, by_service=True, label_selector=_OURS)  # fmt: skip
 # Whatever its labels: they may be edited away, and it must not look deleted then.
 LEDGER_WATCH = Watch(resource=AGENTLEDGERS, trim=observe.trim_ledger, concerns=nobody)
 USAGE_PACE = 1.0
