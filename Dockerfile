@@ -35,7 +35,7 @@ RUN uv sync --quiet --frozen --inexact --no-dev --no-install-workspace --package
 FROM tools AS runtime-dependencies
 ARG SSL_CERT_FILE
 RUN uv sync --quiet --frozen --inexact --no-dev --no-install-workspace --package agentservice-runtime \
-    --extra openai --extra anthropic --extra google --extra bedrock --extra mcp --extra postgres
+    --extra openai --extra anthropic --extra google --extra bedrock --extra mcp --extra postgres --extra otel --extra logfire
 
 FROM tools AS operator-own
 COPY api api

@@ -325,7 +325,7 @@ def events_fixture() -> Callable[[str], list[tuple[str, dict[str, Any]]]]:
     return _events
 
 
-@pytest.fixture(name="wait_until")
+@pytest.fixture(name="wait_until", scope="session")
 def wait_until_fixture() -> Callable[..., Any]:
     return wait_until
 

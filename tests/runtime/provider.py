@@ -22,6 +22,7 @@ STATE: dict[str, Any] = {
     "keys": [],
     "bodies": [],
     "headers": [],
+    "traceparents": [],
     "cancelled": 0,
     "billed": {"requests": 0, "tokens": 0},
     "flaky": {},
@@ -67,6 +68,7 @@ async def chat(request: Request) -> Response:
         model = next(m["content"] for m in body["messages"] if m["role"] == "user").split()[0]
     STATE["requests"] += 1
     STATE["keys"].append(key)
+    STATE["traceparents"].append(request.headers.get("traceparent"))
     STATE["bodies"].append(body)
     model = overcome(model, body)
     if model in ERRORS:
@@ -240,7 +242,14 @@ async def state(request: Request) -> Response:
     content = json.dumps(STATE)
     if request.method == "DELETE":
         STATE.update(
-            requests=0, keys=[], bodies=[], headers=[], cancelled=0, flaky={}, billed={"requests": 0, "tokens": 0}
+            requests=0,
+            keys=[],
+            bodies=[],
+            headers=[],
+            traceparents=[],
+            cancelled=0,
+            flaky={},
+            billed={"requests": 0, "tokens": 0},
         )
     return Response(content, media_type="application/json")
 

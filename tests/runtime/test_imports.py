@@ -7,16 +7,20 @@ import sys
 
 PROGRAM = """
 import sys
+import agentservice_runtime
 from pathlib import Path
 from agentservice_api import RuntimeConfig
-from agentservice_runtime.app import create_app
+from agentservice_runtime.frugal import unseen
+with unseen('logfire', 'opentelemetry.sdk'):
+    from agentservice_runtime.app import create_app
 from agentservice_runtime.secrets import SecretFiles
 config = RuntimeConfig.model_validate({
     "name": "a", "namespace": "b", "agent": {"instructions": "x"}, "model": {"name": "test"}, "auth": {},
     "serving": {"concurrencyPerPod": 1, "drainTimeoutSeconds": 10}, "observability": {},
 })
 create_app(config, secrets=SecretFiles(Path("nowhere")))
-print(*sorted({"openai", "anthropic", "google.genai", "boto3", "mcp", "fastmcp", "kubernetes", "kopf", "ag_ui", "asyncpg", "redis"} & sys.modules.keys()))
+print(*sorted({"openai", "anthropic", "google.genai", "boto3", "mcp", "fastmcp", "kubernetes", "kopf", "ag_ui", "asyncpg", "redis",
+              "opentelemetry.sdk", "logfire", "requests"} & sys.modules.keys()))
 """
 
 

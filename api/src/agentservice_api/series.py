@@ -139,6 +139,12 @@ class PodSeries(Series):
         (*_AGENT, "tool"),
         "Seconds that calls of tools took.",
     )
+    SPANS = (
+        "agentservice_trace_spans_total",
+        Kind.COUNTER,
+        (*_AGENT, "outcome"),
+        "Spans that were sent to a collector, or lost because it did not take them.",
+    )
 
     CACHE_RUNS = (
         "agentservice_cache_requests_total",

@@ -53,6 +53,7 @@ from agentservice_runtime.runner import InputReader, Question, Runner
 from agentservice_runtime.secrets import SecretFiles
 from agentservice_runtime.service import Failed, Service
 from agentservice_runtime.stream import EventTelling
+from agentservice_runtime.tracing.start import start_tracing
 
 _THREADS_PER_RUN: Final = 2
 """The model may call several tools at once, and one that was given up still holds its thread."""
@@ -98,9 +99,11 @@ def create_app(
     drain = drain or Drain()
     _refuse(config)
     reader = InputReader(config)
+    service = Service(config, secrets=secrets, revision=revision, drain=drain)
+    # before the user's code is imported
+    tracing = start_tracing(config, secrets=secrets, metrics=service.metrics, revision=revision)
     built = build_agent(config, secrets=secrets)
     deps_source = resolve_deps(config.agent.deps)
-    service = Service(config, secrets=secrets, revision=revision, drain=drain)
     recovery = Recovery(config.model, secrets=secrets, metrics=service.metrics, name=built.model_name)
     budget = None
     if config.budget is not None:
@@ -117,6 +120,8 @@ def create_app(
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncGenerator[None]:
         async with AsyncExitStack() as stack:
+            if tracing is not None:
+                stack.callback(tracing.end)
             if budget is not None:
                 # before the user's code: what it may ask models for is metered too
                 await stack.enter_async_context(budget.in_force())
@@ -168,6 +173,8 @@ def create_app(
     _add_conversations(app, service=service, endpoint=ConversationsEndpoint(memory))
     _add_problems(app)
     app.add_middleware(_CloseWhileDraining, drain=drain)
+    if tracing is not None:
+        tracing.watch(app)
     return app
 
 

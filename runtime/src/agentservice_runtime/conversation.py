@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import orjson
 from pydantic_ai.messages import ModelMessage, ModelRequest, ModelResponse, TextPart, UserPromptPart
@@ -36,20 +37,25 @@ class Conversation:
         """Return what is asked. The last message must be the user's. Raises ServiceError (422) when it does not fit."""
         *before, last = messages
         return Question(
-            prompt=self._prompt(last), history=tuple(self._history(before)), max_output_tokens=max_output_tokens
+            prompt=self._prompt(last),
+            history=tuple(self._history(before)),
+            attributes=self._reader.attributes(self._input(last)),
+            max_output_tokens=max_output_tokens,
         )
 
     def _prompt(self, message: Said) -> str:
+        return self._reader.prompt(self._input(message))
+
+    def _input(self, message: Said) -> Any:
         if not self._reader.is_typed:
             if not message.text.strip():
                 raise invalid((FieldError(path=message.path, message="must be a text that is not empty"),))
             return message.text
         try:
-            value = orjson.loads(message.text)
+            return orjson.loads(message.text)
         except orjson.JSONDecodeError:
             told = "must be the agent's input as JSON: its schema stands under Input at /docs"
             raise invalid((FieldError(path=message.path, message=told),)) from None
-        return self._reader.prompt(value)
 
     def _history(self, messages: Sequence[Said]) -> Iterator[ModelMessage]:
         """Yield the messages in pydantic-ai's form, what stands between two answers as one."""

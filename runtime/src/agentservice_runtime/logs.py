@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from typing import Any, Final, TextIO, cast
 
 import orjson
+from opentelemetry.trace import format_span_id, format_trace_id, get_current_span
 
 from agentservice_api.spec import LogFormat, ObservabilitySpec
 from agentservice_runtime.secrets import SecretFiles
@@ -52,6 +53,7 @@ class _Formatter(logging.Formatter):
             "logger": record.name,
             "message": _WITHHELD if is_library else record.getMessage(),
             **self._constant,
+            **_place_in_trace(),
             **getattr(record, FIELDS, {}),
         }
         error = record.exc_info[1] if record.exc_info else None
@@ -85,6 +87,13 @@ def configure(
         logging.getLogger(name).handlers.clear()
         logging.getLogger(name).propagate = True
     logging.getLogger("uvicorn.access").disabled = True
+
+
+def _place_in_trace() -> dict[str, str]:
+    context = get_current_span().get_span_context()
+    if not context.is_valid:
+        return {}
+    return {"trace_id": format_trace_id(context.trace_id), "span_id": format_span_id(context.span_id)}
 
 
 def error_types(error: BaseException) -> list[str]:

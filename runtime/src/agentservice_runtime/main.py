@@ -11,6 +11,7 @@ from typing import Final
 
 from agentservice_api import names
 from agentservice_runtime.configuration import load
+from agentservice_runtime.frugal import unseen
 from agentservice_runtime.rejected import EX_CONFIG, ConfigurationRejected, StartFailed
 
 TERMINATION_LOG: Final = Path("/dev/termination-log")
@@ -25,7 +26,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.path.insert(0, "")
     try:
         config = load(options.config)
-        from agentservice_runtime.serve import serve
+        with unseen("logfire", "opentelemetry.sdk"):
+            from agentservice_runtime.serve import serve
 
         serve(
             config,

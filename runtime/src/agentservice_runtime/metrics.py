@@ -67,6 +67,7 @@ class Metrics:
         self._first_seconds = histogram(self.registry, PodSeries.FIRST_TOKEN_SECONDS, _FIRST_BUCKETS)
         self._retries = counter(self.registry, PodSeries.RETRIES)
         self._fallbacks = counter(self.registry, PodSeries.FALLBACKS)
+        self._spans = counter(self.registry, PodSeries.SPANS)
         self._tool_calls = counter(self.registry, PodSeries.TOOL_CALLS)
         self._tool_seconds = histogram(self.registry, PodSeries.TOOL_SECONDS, _TOOL_BUCKETS)
         gauge(self.registry, PodSeries.INFO).labels(agent_name, revision).set(1)
@@ -130,6 +131,10 @@ class Metrics:
         tool = self._tools.label(tool)
         self._tool_calls.labels(self._agent, tool, status).inc()
         self._tool_seconds.labels(self._agent, tool).observe(seconds)
+
+    def exported(self, outcome: str, spans: int) -> None:
+        """Count spans that were ``sent`` or ``lost``."""
+        self._spans.labels(self._agent, outcome).inc(spans)
 
     def exposition(self) -> tuple[bytes, str]:
         """Return the text and its media type."""

@@ -28,5 +28,7 @@ class RunReader:
             told = "is not supported: this agent remembers no conversations (spec.conversations)"
             raise invalid((FieldError(path=_CONVERSATION, message=told),))
         return Question(
-            prompt=self._reader.prompt(value), conversation_id=None if name is None else conversation_id(name)
+            prompt=self._reader.prompt(value),
+            attributes=self._reader.attributes(value),
+            conversation_id=None if name is None else conversation_id(name),
         )

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
+from opentelemetry.trace import Span, format_trace_id, get_current_span
 from pydantic_ai import CancellationToken, RunUsage
 
 from agentservice_runtime.cache.outcome import Note
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 RUN_ID_HEADER: Final = "X-Run-Id"
 _TRACEPARENT: Final = re.compile(r"^[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}$")
 _NO_TRACE: Final = "0" * 32
+_LOGFIRE_WARNING: Final = 13
+"""OpenTelemetry's severity WARN, by which Logfire colours a span."""
 
 
 def new_run_id() -> str:
@@ -32,7 +35,10 @@ def new_run_id() -> str:
 
 
 def trace_id(traceparent: str | None) -> str:
-    """Return the trace id of a W3C ``traceparent`` header, or a new one."""
+    """Return the id of the trace that this code is part of, that of a W3C ``traceparent`` header, or a new one."""
+    context = get_current_span().get_span_context()
+    if context.is_valid:
+        return format_trace_id(context.trace_id)
     match = _TRACEPARENT.match((traceparent or "").strip())
     if match is None or match.group(1) == _NO_TRACE:
         return secrets.token_hex(16)
@@ -46,6 +52,8 @@ class RunRecord:
     run_id: str
     trace_id: str
     began: float
+    span: Span = field(default_factory=get_current_span, repr=False)
+    """The request's, which records nothing where nothing is traced."""
     caller: str | None = None
     end_user: str | None = None
     """Tells who asks from everybody else; None when that is not known."""
@@ -131,6 +139,7 @@ class RunLog:
         slow = record.is_run and self._slow_seconds is not None and seconds > self._slow_seconds
         if slow:
             self._metrics.was_slow()
+        self._trace(record, status=status, model=model, cost_usd=cost_usd, slow=slow)
         message = "slow run" if slow else "run" if record.is_run else "refused"
         self._logger.log(
             max(level, logging.WARNING) if slow else level,
@@ -154,3 +163,23 @@ class RunLog:
                 }
             },
         )
+
+    def _trace(self, record: RunRecord, *, status: str, model: str, cost_usd: str | None, slow: bool) -> None:
+        span = record.span
+        if not span.is_recording():
+            return
+        span.set_attributes(
+            {
+                "gen_ai.agent.name": self._agent,
+                "agentservice.run_id": record.run_id,
+                "agentservice.revision": self._revision,
+                "agentservice.model": model,
+                "agentservice.status": status,
+            }
+        )
+        if cost_usd is not None and record.is_run:
+            span.set_attribute("agentservice.cost_usd", float(cost_usd))
+        if record.cache is not None and record.cache.outcome:
+            span.set_attribute("agentservice.cache", record.cache.outcome)
+        if slow:
+            span.set_attributes({"agentservice.slow": True, "logfire.level_num": _LOGFIRE_WARNING})

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 import pydantic_core
@@ -35,6 +35,9 @@ from agentservice_runtime.testmodel import NAME as TEST
 if TYPE_CHECKING:  # its store imports the Redis client
     from agentservice_runtime.cache.cache import Cache
 
+_MAX_ATTRIBUTE: Final = 256
+"""Characters."""
+
 
 def invalid(errors: tuple[FieldError, ...]) -> ServiceError:
     """Return the 422 that names the fields of ``errors``."""
@@ -50,6 +53,7 @@ class InputReader:
     def __init__(self, config: RuntimeConfig) -> None:
         """Parse the template. Raises ConfigurationRejected."""
         declared = config.agent.input
+        self._attributes = config.observability.input_attributes
         self._schema: AgentSchema | None = None
         self._template: PromptTemplate | None = None
         if declared is None:
@@ -75,6 +79,17 @@ class InputReader:
             return {"type": "string", "minLength": 1, "description": "The message to the agent."}
         return self._schema.schema
 
+    def attributes(self, value: Any) -> dict[str, str | int | float | bool]:
+        """Return what the run's span carries of an input that fits."""
+        if self._schema is None or not self._attributes:
+            return {}
+        completed = self._schema.with_defaults(value)
+        return {
+            f"agentservice.input.{name}": found[:_MAX_ATTRIBUTE] if isinstance(found, str) else found
+            for name in self._attributes
+            if isinstance(found := completed.get(name), str | int | float | bool)
+        }
+
     def prompt(self, value: Any) -> str:
         """Return the message to the model. Raises ServiceError (422) that names each field that does not fit."""
         if self._schema is None:
@@ -97,6 +112,8 @@ class Question:
     prompt: str
     history: tuple[ModelMessage, ...] = ()
     """What was said before."""
+    attributes: Mapping[str, str | int | float | bool] = field(default_factory=dict[str, str | int | float | bool])
+    """What its span carries of the input."""
     max_output_tokens: int | None = None
     """The caller's own cap of the output of each model request. It lowers the agent's and never raises it."""
     conversation_id: str | None = None

@@ -171,6 +171,7 @@ class Service:
     async def run(self, question: Question, record: RunRecord, *, receive: Receive) -> Answer:
         """Run to the end. Raises Failed."""
         try:
+            record.span.set_attributes(question.attributes)
             async with self._place(question, record):
                 answer = await while_connected(self.runner.run(question, record), receive=receive)
                 self._log.succeeded(record, model=answer.model, cost_usd=answer.cost_usd)
@@ -181,6 +182,7 @@ class Service:
     async def stream(self, question: Question, record: RunRecord, *, telling: Telling) -> Stream:
         """Return a run in the words of ``telling``, once it may begin. Raises Failed."""
         place = AsyncExitStack()
+        record.span.set_attributes(question.attributes)
         try:
             await place.enter_async_context(self._place(question, record))
         except BaseException as error:

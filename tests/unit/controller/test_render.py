@@ -274,3 +274,43 @@ def test_conversations_get_their_store_as_a_file_and_the_uid_that_tells_them_fro
     without = rendered(postgres=database, redis=redis)
     assert without.revision == rendered().revision
     assert rendered(conversations={"store": "Redis"}, redis=redis).revision not in (without.revision, result.revision)
+
+
+HEADER = {"name": "Authorization", "valueFrom": {"secretKeyRef": {"name": "otel", "key": "authorization"}}}
+
+
+def test_the_keys_of_the_collector_and_of_logfire_are_files() -> None:
+    result = rendered(
+        observability={
+            "otlp": {"endpoint": "http://collector:4318", "headersFrom": [HEADER]},
+            "logfire": {"tokenFrom": {"secretKeyRef": {"name": "logfire", "key": "token"}}},
+        }
+    )
+    sources = next(v for v in pod(result)["volumes"] if v["name"] == "secrets")["projected"]["sources"]
+    assert [s["secret"]["items"][0]["path"] for s in sources] == ["logfire/token", "otel/authorization"]
+
+
+NAMESPACED = {"kubernetes.io/metadata.name": "observability"}
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "peer", "port"),
+    [
+        ("http://otel.observability:4318", {"namespaceSelector": {"matchLabels": NAMESPACED}}, 4318),
+        ("http://otel.observability.svc.cluster.local:4318", {"namespaceSelector": {"matchLabels": NAMESPACED}}, 4318),
+        ("https://otel.observability.svc", {"namespaceSelector": {"matchLabels": NAMESPACED}}, 443),
+        ("http://otel", {"podSelector": {}}, 80),
+        ("http://192.0.2.7:4318/x", {"ipBlock": {"cidr": "192.0.2.7/32"}}, 4318),
+        ("http://[2001:db8::7]:4318", {"ipBlock": {"cidr": "2001:db8::7/128"}}, 4318),
+        ("https://otlp.example.com", None, 443),
+    ],
+)
+def test_a_policy_opens_the_way_to_a_collector_whose_address_says_where_it_is(
+    endpoint: str, peer: dict[str, Any] | None, port: int
+) -> None:
+    def egress(**observability: Any) -> list[Any]:
+        result = rendered(network={"policy": {"allowTo": []}}, observability=observability)
+        return child(result, "NetworkPolicy")["spec"]["egress"]
+
+    opened = [rule for rule in egress(otlp={"endpoint": endpoint}) if rule not in egress()]
+    assert opened == ([] if peer is None else [{"to": [peer], "ports": [{"port": port, "protocol": "TCP"}]}])

@@ -16,7 +16,7 @@ from agentservice_api.semantics.json_schemas import json_schema_problems
 from agentservice_api.semantics.models import model_problems
 from agentservice_api.semantics.network import network_problems
 from agentservice_api.semantics.pods import pod_problems
-from agentservice_api.semantics.prompts import prompt_problems
+from agentservice_api.semantics.prompts import attribute_problems, prompt_problems
 from agentservice_api.semantics.size import size_problems
 from agentservice_api.semantics.timing import timing_problems
 from agentservice_api.spec import AgentServiceSpec
@@ -36,6 +36,7 @@ def _problems(spec: AgentServiceSpec) -> Iterator[Problem]:
         # What is too deep or too large is judged no further: the checks below walk it.
         yield from json_schema_problems(spec.agent)
         yield from prompt_problems(spec.agent)
+        yield from attribute_problems(spec.agent, spec.observability)
         yield from capability_problems(spec.agent)
         yield from model_problems(spec)
         yield from budget_problems(spec)

@@ -12,7 +12,7 @@ from itertools import islice
 from typing import Any, Final, cast
 
 from agentservice_api.problem import Problem
-from agentservice_api.spec import AgentSpec
+from agentservice_api.spec import AgentSpec, ObservabilitySpec
 
 _TOKEN: Final = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|\{|\}")
 _MAX_PROBLEMS: Final = 5
@@ -29,6 +29,18 @@ def prompt_problems(agent: AgentSpec) -> Iterator[Problem]:
     declared = _declared(agent.input.schema_)
     for message in islice(_template_faults(agent.input.prompt_template, declared=declared), _MAX_PROBLEMS):
         yield Problem(_FIELD, message)
+
+
+def attribute_problems(agent: AgentSpec, observability: ObservabilitySpec) -> Iterator[Problem]:
+    """Yield each chosen attribute of a run's span that is no declared property of the input."""
+    declared = () if agent.input is None else _declared(agent.input.schema_)
+    known = f"declared: {_short(', '.join(sorted(declared)))}" if declared else "none is declared"
+    for index, name in enumerate(observability.input_attributes):
+        if name not in declared:
+            yield Problem(
+                f"spec.observability.inputAttributes[{index}]",
+                f"{_short(name)} is no declared property of agent.input.schema ({known}): declare it, or remove the attribute",
+            )
 
 
 def _declared(schema: Mapping[str, Any]) -> Collection[str]:

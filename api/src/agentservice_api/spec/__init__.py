@@ -28,7 +28,7 @@ from agentservice_api.spec.network import (
     ServiceSpec,
     ServiceType,
 )
-from agentservice_api.spec.observability import LogFormat, LogLevel, ObservabilitySpec
+from agentservice_api.spec.observability import LogfireSpec, LogFormat, LogLevel, ObservabilitySpec, OtlpSpec
 from agentservice_api.spec.postgres import PostgresSpec
 from agentservice_api.spec.queue import Durability, QueueSpec, QueueWorkers
 from agentservice_api.spec.redis import RedisSpec
@@ -82,6 +82,7 @@ __all__ = [
     "LocalObjectReference",
     "LogFormat",
     "LogLevel",
+    "LogfireSpec",
     "McpServer",
     "Metadata",
     "ModelChoice",
@@ -90,6 +91,7 @@ __all__ = [
     "NetworkSpec",
     "ObservabilitySpec",
     "OnLedgerUnavailable",
+    "OtlpSpec",
     "ParentReference",
     "Peer",
     "PolicyPort",

@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar
 from pydantic import Field, StringConstraints, model_validator
 
 from agentservice_api.schema import Explained, ListType, Model, PreserveUnknownFields, Rule, Rules
-from agentservice_api.spec.references import ConfigMapKeySelector, ListItemName, OpenObject, SecretSource
+from agentservice_api.spec.references import ConfigMapKeySelector, HeaderName, ListItemName, OpenObject, SecretSource
 
 ImportPath = Annotated[
     str,
@@ -19,11 +19,6 @@ ImportPath = Annotated[
     Explained("write module:attribute of your Python package, for instance acme.support:agent"),
 ]
 """``module:attribute`` of the user's Python package."""
-HeaderName = Annotated[
-    str,
-    StringConstraints(min_length=1, max_length=128, pattern=r"^[-!#$%&'*+.^_`|~0-9A-Za-z]+$"),
-    Explained("name is an HTTP header's name, for instance Authorization: no spaces, no colon"),
-]
 """The name of an HTTP header (a token of RFC 9110)."""
 _TYPE = ("type", "Must be object.")
 ObjectSchema = Annotated[

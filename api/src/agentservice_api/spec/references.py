@@ -33,6 +33,11 @@ ListItemName = Annotated[
     StringConstraints(min_length=1, max_length=63, pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"),
     Explained("name is made of a-z, 0-9 and '-', first and last a letter or digit"),
 ]
+HeaderName = Annotated[
+    str,
+    StringConstraints(min_length=1, max_length=128, pattern=r"^[-!#$%&'*+.^_`|~0-9A-Za-z]+$"),
+    Explained("name is an HTTP header's name, for instance Authorization: no spaces, no colon"),
+]
 ShortText = Annotated[str, StringConstraints(max_length=1024)]
 LabelValue = Annotated[
     str,

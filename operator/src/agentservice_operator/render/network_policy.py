@@ -1,14 +1,17 @@
 """Decides the NetworkPolicy of the pods: who may call them, and what they may talk to.
 
 A NetworkPolicy knows addresses and pods, no names: the provider, MCP servers and databases stand in `allowTo`, and where that is
-absent the public Internet by HTTPS stands for the provider. DNS is always allowed, the API server where the budget needs it.
+absent the public Internet by HTTPS stands for the provider. DNS is always allowed, the API server where the budget needs it,
+and the collector of traces where its address says which namespace it is in.
 """
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 from agentservice_api import AgentServiceSpec
 from agentservice_api.spec import Peer, PolicyPort, PolicySpec
@@ -71,6 +74,8 @@ def _egress(spec: AgentServiceSpec, policy: PolicySpec, api_server: ApiServerAdd
             "to": [{"ipBlock": {"cidr": cidr}} for cidr in api_server.cidrs],
             "ports": [{"port": port, "protocol": "TCP"} for port in api_server.ports],
         }
+    if spec.observability.otlp is not None:
+        yield from _collector(spec.observability.otlp.endpoint)
     if policy.allow_to is None:
         yield {
             "to": [
@@ -82,6 +87,28 @@ def _egress(spec: AgentServiceSpec, policy: PolicySpec, api_server: ApiServerAdd
     for destination in policy.allow_to or ():
         ports = [_port(port) for port in destination.ports]
         yield {"to": [_peer(destination)], **({"ports": ports} if ports else {})}
+
+
+def _collector(endpoint: str) -> Iterator[Manifest]:
+    """Yield the way to a collector by address, NAME or NAME.NAMESPACE(.svc...); one outside stands in `allowTo`, if anything does."""
+    try:
+        address = urlsplit(endpoint)
+        host, port = address.hostname or "", address.port or (443 if address.scheme == "https" else 80)
+    except ValueError:  # a port that is none; the runtime says so
+        return
+    name, _, rest = host.partition(".")
+    namespace, _, service = rest.partition(".")
+    try:
+        parsed = ipaddress.ip_address(host)
+        peer: Manifest = {"ipBlock": {"cidr": f"{parsed}/{parsed.max_prefixlen}"}}
+    except ValueError:
+        if service and service.partition(".")[0] != "svc":
+            return
+        peer = {"podSelector": {}}
+        if namespace:
+            peer = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": namespace}}}
+    if name:
+        yield {"to": [peer], "ports": [{"port": port, "protocol": "TCP"}]}
 
 
 def _peer(peer: Peer) -> Manifest:

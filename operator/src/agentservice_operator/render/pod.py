@@ -103,6 +103,7 @@ def secret_references(config: RuntimeConfig) -> Iterator[SecretKeySelector]:
         found.add(_name_and_key(config.queue.redis_url.secret_key_ref))
     if config.conversations is not None:
         found.add(_name_and_key(config.conversations.url.secret_key_ref))
+    found.update(_name_and_key(source.secret_key_ref) for source in config.observability.secrets)
     for token in config.auth.tokens:
         found.add(_name_and_key(token.value_from.secret_key_ref))
     for server in config.agent.mcp_servers:

@@ -1,0 +1,1 @@
+"""The dashboards that the chart ships, one file each."""
