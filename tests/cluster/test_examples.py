@@ -159,6 +159,21 @@ def test_a_cached_answer_is_given_again_until_it_is_purged(applied: Callable[[st
     redis.kube.kubectl("-n", redis.namespace, "delete", "ags,deploy", shop.name, redis.name, "--ignore-not-found")
 
 
+def test_a_task_is_taken_in_and_answered_later_whichever_pod_is_asked(applied: Callable[[str], Agent]):
+    redis = applied("redis/redis.yaml")
+    reports = applied("tasks.yaml")
+    path = f"/api/v1/namespaces/{reports.namespace}/services/{reports.name}:80/proxy/v1/tasks"
+    taken_in = json.loads(reports.kube.request("POST", path, body={"input": "Sum up the year"}))
+    assert taken_in["status"] == "queued"
+    deadline = time.monotonic() + 180
+    while not (task := json.loads(reports.kube.request("GET", f"{path}/{taken_in['task_id']}")))["finished_at"]:
+        assert time.monotonic() < deadline, f"the task has not ended: {task}"
+        time.sleep(0.5)
+    assert (task["status"], task["attempts"]) == ("succeeded", 1)
+    assert task["result"]["output"]
+    redis.kube.kubectl("-n", redis.namespace, "delete", "ags,deploy", reports.name, redis.name, "--ignore-not-found")
+
+
 def test_a_conversation_in_a_database_is_known_to_every_pod_until_it_is_forgotten(applied: Callable[[str], Agent]):
     postgres = applied("data-analyst/postgres.yaml")
     companion = applied("conversations.yaml")

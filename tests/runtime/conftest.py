@@ -279,7 +279,7 @@ def _embedder(tmp_path: Path, provider: Provider) -> Iterator[Callable[..., Agen
         config = config or _configuration()
         if model is not None:
             config["model"] = provider.serving(model, **config["model"])
-        folder = tmp_path / f"agent-{len(started)}"
+        folder = tmp_path / f"embedded-{len(started)}"
         folder.mkdir()
         for place, value in (secrets or {}).items():
             _write_secret(folder, *place.split("/"), value)

@@ -47,13 +47,19 @@ def test_every_series_of_a_pod_is_documented_where_its_name_is_defined_and_has_t
     terms = {"enforcement": "Hard", "windows": [{"name": "daily", "tokens": 100000}], "prices": []}
     with RedisServer() as redis:
         url = {"secretKeyRef": {"name": "redis", "key": "url"}}
-        config = configuration(cache={"redisUrl": url, "scope": "Shared"}, budget={"ledger": "SQLite", "terms": terms})
+        cache, queue = {"redisUrl": url, "scope": "Shared"}, {"redisUrl": url}
+        config = configuration(cache=cache, queue=queue, budget={"ledger": "SQLite", "terms": terms})
         agent = embed(config, secrets={"redis/url": redis.url})
         assert agent.run("x").status_code == 200
         assert agent.client.post("/v1/stream", json={"input": "y"}).status_code == 200
         known = {name: series for series in PodSeries for name in series.stored}
         found = [(name, dict(labels)) for name, labels in told(agent) if not name.startswith("process_")]
-    assert {"agentservice_cache_requests_total", "agentservice_budget_settled_tokens_total"} <= {n for n, _ in found}
+    told_of = {
+        "agentservice_cache_requests_total",
+        "agentservice_budget_settled_tokens_total",
+        "agentservice_tasks_queue",
+    }
+    assert told_of <= {n for n, _ in found}
     for name, labels in found:
         assert labels.keys() - {"le"} == set(known[name].labels), name
 

@@ -165,6 +165,57 @@ class PodSeries(Series):
         "Tokens that the runs behind cached answers had used, once for each time that an answer was given again.",
     )
 
+    TASKS_SUBMITTED = "agentservice_tasks_submitted_total", Kind.COUNTER, _AGENT, "Tasks that were taken in."
+    TASKS_ATTEMPTS = "agentservice_tasks_attempts_total", Kind.COUNTER, _AGENT, "Tasks that were begun, each time."
+    TASKS_FINISHED = (
+        "agentservice_tasks_finished_total",
+        Kind.COUNTER,
+        (*_AGENT, "status"),
+        "Tasks that have ended: succeeded, failed, cancelled.",
+    )
+    TASKS_RETRIED = (
+        "agentservice_tasks_retried_total",
+        Kind.COUNTER,
+        (*_AGENT, "category"),
+        "Tasks that are tried again, by the category of the failure before.",
+    )
+    TASKS_LOST = (
+        "agentservice_tasks_lost_total",
+        Kind.COUNTER,
+        _AGENT,
+        "Leases that ended with the process that held them; the task is begun again.",
+    )
+    TASKS_RETURNED = (
+        "agentservice_tasks_returned_total",
+        Kind.COUNTER,
+        _AGENT,
+        "Tasks that pods gave back because they stop.",
+    )
+    TASKS_DEAD = (
+        "agentservice_tasks_dead_total",
+        Kind.COUNTER,
+        (*_AGENT, "reason"),
+        "Tasks that have failed, by why they were given up: failure, attempts, workers.",
+    )
+    TASKS_QUEUE = (
+        "agentservice_tasks_queue",
+        Kind.GAUGE,
+        (*_AGENT, "state"),
+        "Tasks of the whole queue, as each pod last saw it: waiting for a worker, running, delayed until their next try.",
+    )
+    TASKS_OLDEST = (
+        "agentservice_tasks_oldest_seconds",
+        Kind.GAUGE,
+        _AGENT,
+        "Age of the oldest task that waits or runs, as each pod last saw it.",
+    )
+    TASKS_AGE = (
+        "agentservice_tasks_age_seconds",
+        Kind.HISTOGRAM,
+        _AGENT,
+        "Seconds from taking a task in to its end.",
+    )
+
     BUDGET_REFUSED = (
         "agentservice_budget_refused_total",
         Kind.COUNTER,

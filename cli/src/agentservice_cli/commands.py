@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from agentservice_cli import budget_commands, cache_commands
+from agentservice_cli import budget_commands, cache_commands, task_commands
 from agentservice_cli.connecting import Context, Kubeconfig, Namespace, Output, connected
 from agentservice_cli.exits import CliError, ExitCode
 from agentservice_cli.terminal import OutputFormat, Tone, document, note, say, waiting
@@ -28,6 +28,7 @@ app = typer.Typer(
 
 app.add_typer(budget_commands.app, name="budget")
 app.add_typer(cache_commands.app, name="cache")
+app.add_typer(task_commands.app, name="tasks")
 
 Files = Annotated[
     list[str], typer.Option("-f", "--filename", help="A manifest file, a folder of them, or - for stdin. Repeatable.")

@@ -18,6 +18,7 @@ from fastapi import FastAPI, Request, Response
 from starlette.exceptions import HTTPException
 
 from agentservice_api import RuntimeConfig
+from agentservice_api.config import ROLE_VARIABLE, Role
 from agentservice_api.semantics.capabilities import capability_problems
 from agentservice_api.semantics.json_schemas import json_schema_problems
 from agentservice_api.semantics.prompts import prompt_problems
@@ -53,6 +54,8 @@ from agentservice_runtime.runner import InputReader, Question, Runner
 from agentservice_runtime.secrets import SecretFiles
 from agentservice_runtime.service import Failed, Service
 from agentservice_runtime.stream import EventTelling
+from agentservice_runtime.tasks.problems import NO_QUEUE
+from agentservice_runtime.tasks.task import PATH as TASKS_PATH
 from agentservice_runtime.tracing.start import start_tracing
 
 _THREADS_PER_RUN: Final = 2
@@ -90,11 +93,12 @@ def create_app(
     revision: str = "",
     drain: Drain | None = None,
     ledger: Ledger | None = None,
+    role: Role = Role.SERVER,
 ) -> FastAPI:
     """Return the application. Raises ConfigurationRejected; its lifespan builds and closes `ctx.deps`.
 
     ``drain`` is begun by whoever receives the signal to stop. ``ledger`` keeps the budget in place of the one that the
-    configuration names.
+    configuration names. With Role.WORKER it serves probes and metrics, and works off the queue.
     """
     drain = drain or Drain()
     _refuse(config)
@@ -115,6 +119,14 @@ def create_app(
 
         cache = build_cache(config, secrets=secrets, metrics=service.metrics, revision=revision)
     memory = build_memory(config, secrets=secrets)
+    tasks = None
+    if config.queue is not None:
+        from agentservice_runtime.tasks.queue import build_tasks
+
+        tasks = build_tasks(config, secrets=secrets, metrics=service.metrics, drain=drain, role=role)
+    elif role is Role.WORKER:
+        raise ConfigurationRejected("spec.queue", f"is not enabled, so there is no work for {ROLE_VARIABLE}={role}")
+    read = RunReader(reader, has_memory=memory is not None).read
     readiness = Readiness(config, secrets=secrets, drain=drain, budget=budget)
 
     @asynccontextmanager
@@ -150,15 +162,22 @@ def create_app(
                 ),
                 memory=memory,
             )
+            if tasks is not None:
+                tasks.start(service, read=read)
+                stack.push_async_callback(tasks.close)
             readiness.is_started = True
             yield
 
     app = FastAPI(title=config.name, lifespan=lifespan, docs_url=None, redoc_url=None)
+    _add_probes(app, service=service, readiness=readiness)
+    _add_problems(app)
+    if role is Role.WORKER:
+        return app
     document = openapi(config, revision=revision, input_schema=reader.schema, output_schema=built.output_schema)
     app.openapi = lambda: document
     _add_docs(app, document)
-    _add_probes(app, service=service, readiness=readiness, name=config.name)
-    _add_runs(app, service=service, read=RunReader(reader, has_memory=memory is not None).read)
+    _add_root(app, name=config.name, has_queue=tasks is not None)
+    _add_runs(app, service=service, read=read)
     conversation = Conversation(reader)
     _add_chat(app, service=service, reader=ChatReader(config.name, conversation=conversation, is_text=built.is_text))
     _add_agui(app, service=service, conversation=conversation)
@@ -171,7 +190,13 @@ def create_app(
     )
     _add_purge(app, service=service, endpoint=PurgeEndpoint(cache))
     _add_conversations(app, service=service, endpoint=ConversationsEndpoint(memory))
-    _add_problems(app)
+    if tasks is None:
+        _add_no_tasks(app)
+    else:
+        from agentservice_runtime.tasks.endpoint import TaskEndpoint
+        from agentservice_runtime.tasks.routes import add_tasks
+
+        add_tasks(app, service=service, read=read, endpoint=TaskEndpoint(tasks=tasks))
     app.add_middleware(_CloseWhileDraining, drain=drain)
     if tracing is not None:
         tracing.watch(app)
@@ -196,7 +221,7 @@ def _add_docs(app: FastAPI, document: dict[str, Any]) -> None:
         return Response(content, media_type="text/html")
 
 
-def _add_probes(app: FastAPI, *, service: Service, readiness: Readiness, name: str) -> None:
+def _add_root(app: FastAPI, *, name: str, has_queue: bool) -> None:
     @app.get("/")
     async def root() -> Response:  # pyright: ignore[reportUnusedFunction]
         return json_response(
@@ -204,12 +229,15 @@ def _add_probes(app: FastAPI, *, service: Service, readiness: Readiness, name: s
                 "agent": name,
                 "run": "POST /v1/run",
                 "stream": "POST /v1/stream",
+                **({"tasks": f"POST {TASKS_PATH}"} if has_queue else {}),
                 "chat": f"POST {CHAT_PATH}",
                 "a2a": f"POST {RPC_PATH}",
                 "docs": "/docs",
             }
         )
 
+
+def _add_probes(app: FastAPI, *, service: Service, readiness: Readiness) -> None:
     @app.get("/health")
     async def health() -> Response:  # pyright: ignore[reportUnusedFunction]
         return json_response({"status": "ok"})
@@ -317,6 +345,13 @@ def _add_conversations(app: FastAPI, *, service: Service, endpoint: Conversation
     @app.delete(path)
     async def forget(request: Request, name: str) -> Response:  # pyright: ignore[reportUnusedFunction]
         return json_response(await endpoint.forget(name, service.authorize(request)))
+
+
+def _add_no_tasks(app: FastAPI) -> None:
+    @app.api_route(TASKS_PATH, methods=["GET", "POST"])
+    @app.api_route(f"{TASKS_PATH}/{{rest:path}}", methods=["GET", "POST", "DELETE"])
+    async def no_tasks() -> Response:  # pyright: ignore[reportUnusedFunction]
+        raise ServiceError(NO_QUEUE)
 
 
 def _add_problems(app: FastAPI) -> None:

@@ -7,13 +7,14 @@ relies on. The mend is a runtime image of the operator's version.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, cast, get_args
 
 from pydantic import ValidationError
 
 from agentservice_api import RuntimeConfig
+from agentservice_api.config import ROLE_VARIABLE, Role
 from agentservice_api.schema import Model
 from agentservice_runtime.rejected import ConfigurationRejected
 
@@ -38,6 +39,14 @@ def load(path: Path) -> RuntimeConfig:
             "is unknown to this runtime, so it may be of a newer operator: use the runtime image of the operator's version",
         )
     return config
+
+
+def role_of(environ: Mapping[str, str]) -> Role:
+    """Return what this process does. Raises ConfigurationRejected."""
+    try:
+        return Role(environ.get(ROLE_VARIABLE) or Role.SERVER)
+    except ValueError:
+        raise ConfigurationRejected(ROLE_VARIABLE, f"is {' or '.join(Role)}: the operator sets it") from None
 
 
 def unknown(value: Any, model: type[Model], *, path: str) -> Iterator[str]:

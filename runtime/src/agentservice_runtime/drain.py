@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -29,9 +32,9 @@ class DrainPlan:
     """Then the process ends, whatever still holds it."""
 
     @classmethod
-    def of(cls, drain_timeout_seconds: float) -> DrainPlan:
-        """Return the plan for a timeout."""
-        accept = min(_ENDPOINTS_LAG_SECONDS, drain_timeout_seconds * _SHARE)
+    def of(cls, drain_timeout_seconds: float, *, is_called: bool = True) -> DrainPlan:
+        """Return the plan for a timeout; ``is_called`` says whether endpoints may point here."""
+        accept = min(_ENDPOINTS_LAG_SECONDS, drain_timeout_seconds * _SHARE) if is_called else 0.0
         close = min(_CLOSING_SECONDS, drain_timeout_seconds * _SHARE / 2)
         total = drain_timeout_seconds - close / 4
         return cls(
@@ -47,7 +50,20 @@ class Drain:
 
     def __init__(self) -> None:
         self.is_draining = False
+        self._began = 0.0
+        self._others: list[Callable[[float], Awaitable[None]]] = []
 
     def begin(self) -> None:
         """From now on `/ready` says no, and answers ask clients to open their next connection elsewhere."""
+        if not self.is_draining:
+            self._began = time.monotonic()
         self.is_draining = True
+
+    def also(self, finish: Callable[[float], Awaitable[None]]) -> None:
+        """Have ``finish`` awaited, with the seconds it may take, beside the requests."""
+        self._others.append(finish)
+
+    async def finish_others(self, *, seconds: float) -> None:
+        """Finish what is no request, until so many seconds after `begin`."""
+        left = max(0.0, seconds - (time.monotonic() - self._began)) if self.is_draining else 0.0
+        await asyncio.gather(*(finish(left) for finish in self._others))

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from agentservice_api import names
-from agentservice_runtime.configuration import load
+from agentservice_runtime.configuration import load, role_of
 from agentservice_runtime.frugal import unseen
 from agentservice_runtime.rejected import EX_CONFIG, ConfigurationRejected, StartFailed
 
@@ -26,6 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.path.insert(0, "")
     try:
         config = load(options.config)
+        role = role_of(os.environ)
         with unseen("logfire", "opentelemetry.sdk"):
             from agentservice_runtime.serve import serve
 
@@ -35,6 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             host=options.host,
             port=options.port,
             revision=os.environ.get("AGENTSERVICE_REVISION", ""),
+            role=role,
         )
     except ConfigurationRejected as error:
         return _last_words(str(error), options.termination_log, code=EX_CONFIG)

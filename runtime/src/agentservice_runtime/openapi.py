@@ -193,6 +193,11 @@ def openapi(
         _add_cache(document, security=security, failures=failures)
     if config.conversations is not None:
         _add_conversations(document, security=security, failures=failures)
+    if config.queue is not None:
+        # what it tells of imports the Redis client
+        from agentservice_runtime.tasks.openapi import add_tasks
+
+        add_tasks(document, security=security, failures=failures)
     if secured:
         document["components"]["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
     return document

@@ -19,5 +19,7 @@ def open_redis(url: str, *, connections: int, seconds: float) -> Redis:
         # a connection that was idle may be one to a Redis that was started again since
         retry=Retry(NoBackoff(), 1),
         client_name="agentservice",
+        # answers have one shape, whatever the library's default becomes
+        protocol=2,
     )
     return Redis(connection_pool=pool)

@@ -23,6 +23,7 @@ import uvloop
 from prometheus_client import disable_created_metrics
 
 from agentservice_api import RuntimeConfig
+from agentservice_api.config import Role
 from agentservice_runtime import logs
 from agentservice_runtime.app import create_app
 from agentservice_runtime.drain import Drain, DrainPlan
@@ -43,24 +44,27 @@ def serve(
     host: str = "0.0.0.0",  # noqa: S104  a pod's only interface is the pod's
     port: int = DEFAULT_PORT,
     revision: str = "",
+    role: Role = Role.SERVER,
 ) -> None:
-    """Serve the agent until SIGTERM or SIGINT, then drain. Raises ConfigurationRejected or StartFailed at start."""
+    """Serve the agent, or work for it, until SIGTERM or SIGINT, then drain. Raises ConfigurationRejected or StartFailed at start."""
     secrets = SecretFiles(secrets_dir)
     logs.configure(config.observability, secrets=secrets, constant={"environment": config.observability.environment})
     # the gauges *_created that the client library adds to each counter double the series for nothing
     disable_created_metrics()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_serve(config, secrets=secrets, host=host, port=port, revision=revision))
+        runner.run(_serve(config, secrets=secrets, host=host, port=port, revision=revision, role=role))
     # a second is saved where the interpreter would search all modules for garbage before it ends
     gc.freeze()
 
 
-async def _serve(config: RuntimeConfig, *, secrets: SecretFiles, host: str, port: int, revision: str) -> None:
+async def _serve(
+    config: RuntimeConfig, *, secrets: SecretFiles, host: str, port: int, revision: str, role: Role
+) -> None:
     drain = Drain()
-    plan = DrainPlan.of(config.serving.drain_timeout_seconds)
-    app = create_app(config, secrets=secrets, revision=revision, drain=drain)
+    plan = DrainPlan.of(config.serving.drain_timeout_seconds, is_called=role is Role.SERVER)
+    app = create_app(config, secrets=secrets, revision=revision, drain=drain, role=role)
     logger = logging.getLogger(logs.LOGGER)
-    about = {"agent": config.name, "revision": revision, "port": port}
+    about = {"agent": config.name, "revision": revision, "port": port, "role": role}
     listener = _listen(host, port)
     server = _Server(
         uvicorn.Config(
@@ -84,6 +88,7 @@ async def _serve(config: RuntimeConfig, *, secrets: SecretFiles, host: str, port
     try:
         logger.info("serving", extra={logs.FIELDS: about})
         await server.serve(sockets=[listener])
+        await drain.finish_others(seconds=plan.accept_seconds + plan.finish_seconds)
     finally:
         await _close(lifespan, seconds=plan.close_seconds)
         logger.info("stopped", extra={logs.FIELDS: about})

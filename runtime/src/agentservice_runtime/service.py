@@ -179,6 +179,18 @@ class Service:
             raise self._failed(record, error) from error
         return answer
 
+    async def work(self, question: Question, record: RunRecord, *, hear: Callable[[Any], None]) -> Answer:
+        """Run to the end for nobody who is connected; ``hear`` is told of pydantic-ai's events. Raises Failed."""
+        try:
+            async with self._place(question, record), aclosing(self._heard(question, record)) as events:
+                async for event in events:
+                    if isinstance(event, Answer):
+                        return event
+                    hear(event)
+            raise RuntimeError("the run ended without an answer")
+        except BaseException as error:
+            raise self._failed(record, error) from error
+
     async def stream(self, question: Question, record: RunRecord, *, telling: Telling) -> Stream:
         """Return a run in the words of ``telling``, once it may begin. Raises Failed."""
         place = AsyncExitStack()
@@ -249,13 +261,17 @@ class Service:
             self._log.started(record)
             yield
 
-    def _begin(self, request: Request) -> RunRecord:
-        record = self._log.begin(run_id=new_run_id(), trace_id=trace_id(request.headers.get("traceparent")))
+    def begin(self, *, traceparent: str | None = None, wants_fresh: bool = False) -> RunRecord:
+        """Begin the record of a run that no request waits for."""
+        record = self._log.begin(run_id=new_run_id(), trace_id=trace_id(traceparent))
         if self._has_cache:
             record.cache = Note()
-            asked = {word.strip().lower() for word in request.headers.get("cache-control", "").split(",")}
-            record.wants_fresh = bool(asked & _WANTS_FRESH)
+            record.wants_fresh = wants_fresh
         return record
+
+    def _begin(self, request: Request) -> RunRecord:
+        asked = {word.strip().lower() for word in request.headers.get("cache-control", "").split(",")}
+        return self.begin(traceparent=request.headers.get("traceparent"), wants_fresh=bool(asked & _WANTS_FRESH))
 
     def _worded(self, problem: Problem, record: RunRecord) -> Problem:
         """Return the problem in the words of the specification, if it has any for it.

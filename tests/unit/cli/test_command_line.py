@@ -9,7 +9,7 @@ from agentservice_cli import commands
 from agentservice_cli.exits import ExitCode
 from agentservice_cli.main import run
 
-COMMANDS = ("init", "run", "ask", "render", "plan", "status", "rollback", "cache", "doctor", "version")
+COMMANDS = ("init", "run", "ask", "render", "plan", "status", "rollback", "cache", "tasks", "doctor", "version")
 
 
 @pytest.mark.parametrize("command", COMMANDS)

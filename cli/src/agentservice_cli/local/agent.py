@@ -76,6 +76,9 @@ def local_agent(resource: AgentService, sources: Sources, *, token: str | None =
         config = config.model_copy(
             update={"observability": config.observability.model_copy(update={"log_format": LogFormat.TEXT})}
         )
+    if config.queue is not None:
+        # this process is all there is
+        config = config.model_copy(update={"queue": config.queue.model_copy(update={"has_workers": False})})
     files: dict[tuple[str, str], bytes] = {}
     for user, reference in secret_references(config):
         content = sources.value(SourceKind.SECRET, reference.name, reference.key)
@@ -139,6 +142,8 @@ def _notes(resource: AgentService) -> Iterator[str]:
     cache = resource.spec.cache
     if cache.enabled and cache.scope is CacheScope.CALLER and resource.spec.auth.type is AuthType.NONE:
         yield "spec.cache keeps nothing: without auth no caller is known; set scope: Shared or auth.type: BearerToken"
+    if resource.spec.queue.workers is not None:
+        yield "spec.queue.workers are pods of a cluster: here the agent works off its queue itself"
     if resource.spec.suspend:
         yield "spec.suspend is true: in a cluster no pods would run; here the agent runs"
 

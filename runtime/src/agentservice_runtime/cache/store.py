@@ -5,24 +5,17 @@ Nothing here is needed for an answer: whoever meets `Unavailable` does without.
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import hashlib
 import logging
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
-from importlib import resources
-from typing import Any, Final, cast
-
-from redis.asyncio import Redis
-from redis.exceptions import NoScriptError, RedisError
+from typing import Any, Final
 
 from agentservice_runtime.cache.outcome import Unavailable
 from agentservice_runtime.cache.purges import KEPT, Purges
 from agentservice_runtime.logs import FIELDS, LOGGER
-from agentservice_runtime.redis_pool import open_redis
+from agentservice_runtime.redis_scripts import FAILURES, Scripts
 
 CONNECTIONS: Final = 16
 ANSWER_SECONDS: Final = 2.0
@@ -82,14 +75,16 @@ class Store:
     ) -> None:
         """``owner`` tells this service from all others; ``url`` is asked again when Redis cannot be used."""
         self.lease_seconds = lease_seconds
-        self._answer_seconds = answer_seconds
-        self._url = url
+        self._scripts = Scripts(
+            url,
+            package="agentservice_runtime.cache",
+            names=tuple(_Step),
+            answer_seconds=answer_seconds,
+            connections=CONNECTIONS,
+        )
         # the braces put all keys of a service into one slot of a Redis Cluster
         self._prefix = f"agentservice:cache:{{{owner}}}"
         self._lives_ms = 1000 * (_PURGES_LIVE_SECONDS + ttl_seconds)
-        self._scripts = {step: _script(step) for step in _Step}
-        self._client: Redis | None = None
-        self._opened_url = ""
         self._closed_until = 0.0
         self._failing = False
         self._purges = Purges()
@@ -128,42 +123,20 @@ class Store:
 
     async def close(self) -> None:
         """Close all connections. Never raises."""
-        client, self._client = self._client, None
-        if client is not None:
-            with contextlib.suppress(RedisError, OSError, TimeoutError):
-                async with asyncio.timeout(self._answer_seconds):
-                    await client.aclose()
-                    await client.connection_pool.disconnect()
+        await self._scripts.close()
 
     async def _run(self, step: _Step, key: str, *words: str | int | bytes) -> list[Any]:
         if time.monotonic() < self._closed_until:
             raise Unavailable
         keys = [f"{self._prefix}:answer:{key}", f"{self._prefix}:flight:{key}", f"{self._prefix}:purges"]
         try:
-            async with asyncio.timeout(self._answer_seconds):
-                answer = await self._send(*self._scripts[step], keys, words)
-        except (RedisError, OSError, TimeoutError, ValueError) as error:
+            answer = await self._scripts.run(step, keys, words)
+        except FAILURES as error:
             self._closed_until = time.monotonic() + PAUSE_SECONDS
             self._tell(type(error).__name__)
-            if self._url() != self._opened_url:
-                await self.close()
             raise Unavailable from None
         self._tell(None)
         return answer
-
-    async def _send(self, text: str, sha: str, keys: Sequence[str], words: Sequence[str | int | bytes]) -> list[Any]:
-        if self._client is None:
-            self._client = self._open()
-        send = cast("Callable[..., Awaitable[list[Any]]]", self._client.execute_command)
-        try:
-            return await send("EVALSHA", sha, len(keys), *keys, *words)
-        except NoScriptError:
-            return await send("EVAL", text, len(keys), *keys, *words)
-
-    def _open(self) -> Redis:
-        """Return the pool. Raises ValueError for what is no URL of a Redis."""
-        self._opened_url = self._url() or ""
-        return open_redis(self._opened_url, connections=CONNECTIONS, seconds=self._answer_seconds)
 
     def _tell(self, kind: str | None) -> None:
         """Log the first failure and the first success after it. redis-py's own words may name the address."""
@@ -175,9 +148,3 @@ class Store:
             logger.info("the cache's Redis answers again")
         else:
             logger.warning("the cache's Redis cannot be used: runs do without it", extra={FIELDS: {"error": kind}})
-
-
-def _script(step: _Step) -> tuple[str, str]:
-    text = (resources.files("agentservice_runtime.cache") / "lua" / f"{step.value}.lua").read_text(encoding="utf-8")
-    # EVALSHA names scripts so
-    return text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()

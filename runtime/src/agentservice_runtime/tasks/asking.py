@@ -1,0 +1,46 @@
+"""Decides what of a request is kept with its task, so that its run is that request's wherever it takes place."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import orjson
+
+from agentservice_runtime.runlog import RunRecord
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asker:
+    """Who asks, and how."""
+
+    caller: str | None
+    end_user: str | None
+    trace_id: str
+    wants_fresh: bool
+
+    @classmethod
+    def of(cls, record: RunRecord) -> Asker:
+        """Return the asker of a request's record."""
+        return cls(
+            caller=record.caller, end_user=record.end_user, trace_id=record.trace_id, wants_fresh=record.wants_fresh
+        )
+
+    @classmethod
+    def decode(cls, content: bytes) -> Asker:
+        """Return what `encode` has made bytes of, by this version or another. Raises ValueError."""
+        known = orjson.loads(content)
+        return cls(
+            caller=known.get("caller"),
+            end_user=known.get("end_user"),
+            trace_id=known.get("trace_id") or "",
+            wants_fresh=bool(known.get("wants_fresh")),
+        )
+
+    def encode(self) -> bytes:
+        """Return it as JSON."""
+        return orjson.dumps(self)
+
+    @property
+    def owner(self) -> str | None:
+        """Whose the task is: who else could not be told from them."""
+        return self.end_user or self.caller

@@ -1,0 +1,50 @@
+"""Decides how a task becomes a run: that of the request it was, by the service that runs those."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import orjson
+
+from agentservice_runtime.errors import ServiceError
+from agentservice_runtime.runlog import RunRecord
+from agentservice_runtime.runner import Question
+from agentservice_runtime.service import Failed, Service
+from agentservice_runtime.tasks.asking import Asker
+from agentservice_runtime.tasks.progress import Progress
+from agentservice_runtime.tasks.store import Lease, TaskStore
+from agentservice_runtime.tasks.worker import End
+
+
+class Execution:
+    """Runs the tasks of a queue."""
+
+    def __init__(self, service: Service, *, read: Callable[[dict[str, Any]], Question], store: TaskStore) -> None:
+        self._service = service
+        self._read = read
+        self._store = store
+
+    def record(self, lease: Lease) -> RunRecord:
+        """Return the record of a task's run."""
+        asker = Asker.decode(lease.asker)
+        record = self._service.begin(traceparent=None, wants_fresh=asker.wants_fresh)
+        record.caller, record.end_user = asker.caller, asker.end_user
+        record.trace_id = asker.trace_id or record.trace_id
+        return record
+
+    async def run(self, lease: Lease, record: RunRecord) -> End:
+        """Run to the end. Never raises but when it is cancelled."""
+        try:
+            # it was taken in by a process of perhaps another revision
+            question = self._read(orjson.loads(lease.input))
+        except ServiceError as error:
+            return End(problem=error.problem)
+        progress = Progress(self._store, lease=lease, is_text=self._service.runner.is_text)
+        try:
+            answer = await self._service.work(question, record, hear=progress.hear)
+        except Failed as failed:
+            return End(problem=failed.problem)
+        finally:
+            await progress.end()
+        return End(answer=orjson.dumps(answer.document()))
