@@ -5,10 +5,14 @@ The provider's own count of answers is the truth about what was run.
 
 from __future__ import annotations
 
+import os
+import random
 import signal
+import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx2
@@ -18,6 +22,10 @@ from tests.services.redis_server import Persistence, RedisServer
 LONG = 600
 """A lease that does not end while a test runs: what happens meanwhile did not wait for that."""
 SHORT = 3
+PODS = 4
+DEEP = os.environ.get("AGENTSERVICE_DEEP") == "1"
+TASKS = 1000 if DEEP else 200
+KILL_SECONDS = 5.0 if DEEP else 3.0
 POISON = """
 import os
 import signal
@@ -193,3 +201,103 @@ def test_with_workers_those_that_serve_only_take_tasks_in(
     assert worker.client.get("/metrics").status_code == worker.client.get("/health").status_code == 200
     for answer in (worker.run("x"), worker.client.get("/docs"), worker.client.get(f"/v1/tasks/{id}")):
         assert answer.status_code == 404
+
+
+class Fleet:
+    """Pods of which one is killed again and again, and started anew at its address."""
+
+    def __init__(self, launch: Any, redis: RedisServer, config: dict[str, Any]) -> None:
+        self._launch = launch
+        self._config = config
+        self._secrets = {"redis/url": redis.url}
+        self._client = httpx2.Client(timeout=60, limits=httpx2.Limits(max_connections=100))
+        self.pods = [launch(config, secrets=self._secrets, wait=False) for _ in range(PODS)]
+        self.kills = 0
+        self._is_over = threading.Event()
+        self._thread = threading.Thread(target=self._kill)
+
+    def begin(self) -> None:
+        up(*self.pods)
+        self._thread.start()
+
+    def end(self) -> None:
+        self._is_over.set()
+        self._thread.join(300)
+
+    def _kill(self) -> None:
+        turns = random.Random(4711)
+        # on a slow machine not so often that none would ever be ready
+        while not self._is_over.wait(KILL_SECONDS):
+            if not all(is_ready(pod) for pod in self.pods):
+                continue
+            victim = turns.randrange(PODS)
+            old = self.pods[victim]
+            old.signal(signal.SIGKILL)
+            old.process.wait(60)
+            self.kills += 1
+            self.pods[victim] = self._launch(self._config, secrets=self._secrets, port=old.port, wait=False)
+
+    def ask(self, method: str, path: str, **more: Any) -> httpx2.Response:
+        """Ask until one of the pods has answered with something else than that it cannot."""
+        deadline = time.monotonic() + 300
+        while time.monotonic() < deadline:
+            pod = random.choice(self.pods)
+            try:
+                answer = self._client.request(method, f"{pod.url}{path}", **more)
+            except httpx2.TransportError:
+                time.sleep(0.05)
+                continue
+            if answer.status_code != 503:
+                return answer
+            time.sleep(0.05)
+        raise AssertionError(f"nobody answered {path}")
+
+
+def test_pods_are_killed_and_redis_is_started_again_and_each_task_is_done_exactly_once_for_its_caller(
+    launch: Any, configuration: Any, redis: RedisServer, provider: Any
+) -> None:
+    # so many attempts that no task is unlucky as often as that
+    config = queued(configuration, provider, queue={"leaseSeconds": SHORT, "maxAttempts": 100, "concurrencyPerPod": 4})
+    fleet = Fleet(launch, redis, config)
+    fleet.begin()
+    began = time.monotonic()
+    run = uuid.uuid4().hex
+
+    def life(number: int) -> tuple[str, str]:
+        """One task as its caller sees it: asked for until it is taken in, then watched until it has ended."""
+        asked = {"json": {"input": f"slow-1000 {run} {number}"}, "headers": {"idempotency-key": f"{run}-{number}"}}
+        taken_in = fleet.ask("POST", "/v1/tasks", **asked)
+        assert taken_in.status_code == 202, taken_in.text
+        id = taken_in.json()["task_id"]
+        while True:
+            shown = fleet.ask("GET", f"/v1/tasks/{id}", params={"wait": 10})
+            assert shown.status_code == 200, shown.text
+            if shown.json()["finished_at"]:
+                return id, shown.text
+
+    found: list[tuple[str, str]] = []
+    try:
+        with ThreadPoolExecutor(32) as callers:
+            while len(found) < TASKS or fleet.kills < 2:
+                batch = range(len(found), len(found) + (TASKS if not found else 20))
+                lives = [callers.submit(life, number) for number in batch]
+                if not found:
+                    time.sleep(KILL_SECONDS)
+                    redis.kill()
+                    redis.start()
+                found += [life.result() for life in lives]
+    finally:
+        fleet.end()
+    count = len(found)
+    seconds = time.monotonic() - began
+    print(f"{count} tasks on {PODS} processes in {seconds:.0f} s, {fleet.kills} killed, one restart of Redis")
+    assert len({id for id, _ in found}) == count
+    up(*fleet.pods)
+    for id, seen in found:
+        last = fleet.ask("GET", f"/v1/tasks/{id}")
+        assert last.json()["status"] == "succeeded", last.text
+        # what was told once never changes
+        assert seen == last.text
+    runs = asked_for(provider, run)
+    print(f"{runs} runs for {count} tasks: {runs - count} begun again")
+    assert runs >= count
