@@ -19,6 +19,7 @@ from agentservice_api.spec import ModelChoice
 from agentservice_runtime.rejected import ConfigurationRejected
 from agentservice_runtime.secrets import SecretFiles
 from agentservice_runtime.testmodel import NAME as TEST
+from agentservice_runtime.tracing.clients import traced
 
 NAME_FIELD: Final = "spec.model.name"
 _NO_KEY: Final = "no-key"
@@ -149,10 +150,12 @@ def _has_openai_client(provider: type[Any]) -> bool:
 def _http_client(hooks: list[Any]) -> httpx2.AsyncClient:
     from agentservice_runtime.aiohttp_transport import AiohttpTransport
 
-    return httpx2.AsyncClient(
-        transport=AiohttpTransport(max_connections=_MAX_CONNECTIONS),
-        timeout=httpx2.Timeout(600.0, connect=_CONNECT_SECONDS),
-        event_hooks={"request": hooks},
+    return traced(
+        httpx2.AsyncClient(
+            transport=AiohttpTransport(max_connections=_MAX_CONNECTIONS),
+            timeout=httpx2.Timeout(600.0, connect=_CONNECT_SECONDS),
+            event_hooks={"request": hooks},
+        )
     )
 
 
