@@ -136,8 +136,14 @@ WRITES_OF_A_LIFE = 80
 
 
 def written(audit: Audit, at: Workbench) -> list[Write]:
-    """What operators wrote with success."""
-    return [write for write in audit.writes(namespace=at.namespace) if write.code < 400]
+    """What operators wrote with success.
+
+    Left out is what they made anew for an agent whose deletion no watch had told them of: how often the garbage collector takes it
+    away again depends on how long they hear nothing.
+    """
+    unheard = ("deleted", "forgotten")
+    writes = audit.writes(namespace=at.namespace)
+    return [write for write in writes if write.code < 400 and not write.name.startswith(unheard)]
 
 
 def twice_created(writes: Iterable[Write]) -> dict[str, int]:
