@@ -19,7 +19,7 @@ import yaml
 from devcluster.settings import REPOSITORY
 
 from .pods.agents import Agent
-from .pods.kube import ApiError, Kube, is_pod_ready
+from .pods.kube import ApiError, Kube, condition, is_pod_ready, secret
 from .shipped import EXAMPLES, run
 
 POOL_SIZE = 5
@@ -159,19 +159,46 @@ def test_a_cached_answer_is_given_again_until_it_is_purged(applied: Callable[[st
     redis.kube.kubectl("-n", redis.namespace, "delete", "ags,deploy", shop.name, redis.name, "--ignore-not-found")
 
 
+def ended_task(agent: Agent, text: str) -> dict[str, Any]:
+    """Submit a task and return it once it has ended."""
+    path = f"/api/v1/namespaces/{agent.namespace}/services/{agent.name}:80/proxy/v1/tasks"
+    taken_in = json.loads(agent.kube.request("POST", path, body={"input": text}))
+    assert taken_in["status"] == "queued"
+    deadline = time.monotonic() + 180
+    while not (task := json.loads(agent.kube.request("GET", f"{path}/{taken_in['task_id']}")))["finished_at"]:
+        assert time.monotonic() < deadline, f"the task has not ended: {task}"
+        time.sleep(0.5)
+    return task
+
+
 def test_a_task_is_taken_in_and_answered_later_whichever_pod_is_asked(applied: Callable[[str], Agent]):
     redis = applied("redis/redis.yaml")
     reports = applied("tasks.yaml")
-    path = f"/api/v1/namespaces/{reports.namespace}/services/{reports.name}:80/proxy/v1/tasks"
-    taken_in = json.loads(reports.kube.request("POST", path, body={"input": "Sum up the year"}))
-    assert taken_in["status"] == "queued"
-    deadline = time.monotonic() + 180
-    while not (task := json.loads(reports.kube.request("GET", f"{path}/{taken_in['task_id']}")))["finished_at"]:
-        assert time.monotonic() < deadline, f"the task has not ended: {task}"
-        time.sleep(0.5)
+    task = ended_task(reports, "Sum up the year")
     assert (task["status"], task["attempts"]) == ("succeeded", 1)
     assert task["result"]["output"]
     redis.kube.kubectl("-n", redis.namespace, "delete", "ags,deploy", reports.name, redis.name, "--ignore-not-found")
+
+
+def test_tasks_are_worked_off_by_pods_of_their_own(applied: Callable[[str], Agent], kube: Kube, namespace: str):
+    redis = applied("redis/redis.yaml")
+    kube.apply(secret(namespace, "redis-queue", url="redis://:example-password@redis:6379/0"))
+    workers = applied("workers.yaml")
+    task = ended_task(workers, "Sum up the year")
+    assert (task["status"], task["attempts"]) == ("succeeded", 1)
+    said = condition(workers.live(), "ScalingActive")
+    assert (said["status"], said["reason"]) == ("False", "KEDAMissing")
+    kube.kubectl("-n", namespace, "delete", "ags,deploy", workers.name, redis.name, "--ignore-not-found")
+
+
+@pytest.mark.parametrize(
+    ("example", "content"),
+    [("tracing.yaml", {"customer_id": 42, "issue": "My order never came"}), ("logfire.yaml", "Are you there?")],
+)
+def test_an_agent_answers_whose_traces_nobody_takes(applied: Callable[[str], Agent], example: str, content: Any):
+    traced = applied(example)
+    assert run(traced, content)[0] == 200
+    traced.kube.kubectl("-n", traced.namespace, "delete", "ags", traced.name)
 
 
 def test_a_conversation_in_a_database_is_known_to_every_pod_until_it_is_forgotten(applied: Callable[[str], Agent]):
@@ -319,8 +346,12 @@ def test_a_hundred_runs_share_one_pool_which_is_closed_on_sigterm(analyst: Agent
     assert "example-password" not in told
 
 
-def test_every_example_is_applied_here():
-    others = ("tests/cluster/test_overlays.py", "tests/apiserver/test_gitops.py")
+def test_every_example_is_applied():
+    others = (
+        "tests/cluster/test_overlays.py",
+        "tests/apiserver/test_gitops.py",
+        "tests/apiserver/test_operator_keda.py",
+    )
     here = Path(__file__).read_text() + "".join((REPOSITORY / other).read_text() for other in others)
     files = {str(path.relative_to(EXAMPLES)) for path in EXAMPLES.rglob("*.yaml")}
     folders = {str(path.parent.relative_to(EXAMPLES)) for path in EXAMPLES.rglob("kustomization.yaml")}
