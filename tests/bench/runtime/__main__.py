@@ -57,7 +57,9 @@ def main() -> None:
     sys.stdout.write("\n".join([verdict, *wrong, ""]))
     if chosen.write is not None:
         seconds = time.monotonic() - STARTED
-        chosen.write.write_text(page.text(today=datetime.now(UTC).date(), seconds=seconds, verdict=verdict))
+        chosen.write.write_text(
+            page.text(today=datetime.now(UTC).date(), seconds=seconds, verdict=verdict, wrong=wrong)
+        )
     if wrong and chosen.check:
         sys.exit(1)
 
