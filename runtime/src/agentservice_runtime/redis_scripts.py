@@ -12,10 +12,10 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from importlib import resources
 from typing import Any, Final, cast
 
-from redis.asyncio import Redis
+from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
 from redis.exceptions import NoScriptError, RedisError
-
-from agentservice_runtime.redis_pool import open_redis
 
 FAILURES: Final = (RedisError, OSError, TimeoutError, ValueError)
 """What `Scripts.run` and `Scripts.send` raise: no answer, a refusal, or a URL that is none."""
@@ -82,6 +82,19 @@ class Scripts:
                     await client.connection_pool.disconnect()
 
     def _open(self) -> Redis:
-        """Return the pool. Raises ValueError for what is no URL of a Redis."""
+        """Return a client that is not connected yet. Raises ValueError for what is no URL of a Redis."""
         self._opened_url = self._url() or ""
-        return open_redis(self._opened_url, connections=self._connections, seconds=self._answer_seconds)
+        pool = BlockingConnectionPool.from_url(
+            self._opened_url,
+            max_connections=self._connections,
+            timeout=self._answer_seconds,
+            socket_timeout=self._answer_seconds,
+            socket_connect_timeout=self._answer_seconds,
+            socket_keepalive=True,
+            # a connection that was idle may be one to a Redis that was started again since
+            retry=Retry(NoBackoff(), 1),
+            client_name="agentservice",
+            # answers have one shape, whatever the library's default becomes
+            protocol=2,
+        )
+        return Redis(connection_pool=pool)

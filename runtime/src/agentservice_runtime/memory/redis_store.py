@@ -2,49 +2,23 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-from collections.abc import Awaitable, Callable
-from enum import Enum
-from typing import Any, cast
-
-from redis.asyncio import Redis
-from redis.exceptions import RedisError
+from collections.abc import Callable
+from enum import StrEnum
+from typing import Any
 
 from agentservice_runtime.memory.store import CONNECTIONS, Busy, Unavailable
-from agentservice_runtime.redis_pool import open_redis
+from agentservice_runtime.redis_scripts import FAILURES, Scripts
 
 
-class _Step(Enum):
+class _Step(StrEnum):
     """Each is one script, and may be repeated when its answer was lost. KEYS: the conversation, its turn. ARGV[1]: the token."""
 
-    BEGIN = """
-        local held = redis.call('GET', KEYS[2])
-        if held and held ~= ARGV[1] then return {0} end
-        redis.call('SET', KEYS[2], ARGV[1], 'PX', ARGV[2])
-        return {1, redis.call('HGET', KEYS[1], 'body') or ''}
-    """
-    RENEW = """
-        if redis.call('GET', KEYS[2]) == ARGV[1] then redis.call('PEXPIRE', KEYS[2], ARGV[2]) end
-        return {}
-    """
-    KEEP = """
-        if redis.call('HGET', KEYS[1], 'by') == ARGV[1] then return {1} end
-        if redis.call('GET', KEYS[2]) ~= ARGV[1] then return {0} end
-        redis.call('HSET', KEYS[1], 'body', ARGV[2], 'by', ARGV[1])
-        redis.call('PEXPIRE', KEYS[1], ARGV[3])
-        redis.call('DEL', KEYS[2])
-        return {1}
-    """
-    LEAVE = """
-        if redis.call('GET', KEYS[2]) == ARGV[1] then redis.call('DEL', KEYS[2]) end
-        return {}
-    """
-    READ = "return {redis.call('HGET', KEYS[1], 'body') or ''}"
-    DELETE = """
-        redis.call('DEL', KEYS[2])
-        return {redis.call('DEL', KEYS[1])}
-    """
+    BEGIN = "begin"
+    RENEW = "renew"
+    KEEP = "keep"
+    LEAVE = "leave"
+    READ = "read"
+    DELETE = "delete"
 
 
 class RedisStore:
@@ -52,12 +26,15 @@ class RedisStore:
 
     def __init__(self, url: Callable[[], str | None], *, owner: str, answer_seconds: float) -> None:
         """``owner`` tells this service from all others; ``url`` is asked again when Redis cannot be used."""
-        self._url = url
+        self._scripts = Scripts(
+            url,
+            package="agentservice_runtime.memory",
+            names=tuple(_Step),
+            answer_seconds=answer_seconds,
+            connections=CONNECTIONS,
+        )
         # the braces put both keys into one slot of a Redis Cluster
         self._prefix = f"agentservice:conversation:{{{owner}}}"
-        self._answer_seconds = answer_seconds
-        self._client: Redis | None = None
-        self._opened_url: str | None = None
 
     async def begin(self, key: str, *, token: str, lease_seconds: float) -> bytes | None:
         """See Store."""
@@ -94,25 +71,10 @@ class RedisStore:
 
     async def close(self) -> None:
         """See Store."""
-        client, self._client = self._client, None
-        if client is not None:
-            with contextlib.suppress(RedisError, OSError, TimeoutError):
-                async with asyncio.timeout(self._answer_seconds):
-                    await client.aclose()
-                    await client.connection_pool.disconnect()
+        await self._scripts.close()
 
     async def _run(self, step: _Step, key: str, *words: str | int | bytes) -> list[Any]:
-        keys = (f"{self._prefix}:{key}", f"{self._prefix}:{key}:turn")
         try:
-            async with asyncio.timeout(self._answer_seconds):
-                if self._client is None:
-                    self._opened_url = self._url()
-                    self._client = open_redis(
-                        self._opened_url or "", connections=CONNECTIONS, seconds=self._answer_seconds
-                    )
-                send = cast("Callable[..., Awaitable[list[Any]]]", self._client.execute_command)
-                return await send("EVAL", step.value, len(keys), *keys, *words)
-        except (RedisError, OSError, TimeoutError, ValueError) as error:
-            if self._url() != self._opened_url:
-                await self.close()
+            return await self._scripts.run(step, (f"{self._prefix}:{key}", f"{self._prefix}:{key}:turn"), words)
+        except FAILURES as error:
             raise Unavailable(type(error).__name__) from None
