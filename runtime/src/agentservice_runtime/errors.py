@@ -101,6 +101,13 @@ class ServiceError(Exception):
         self.problem = problem
 
 
+def unprocessable(detail: str, *, errors: tuple[FieldError, ...] = ()) -> ServiceError:
+    """Return the 422 that says ``detail``, of the fields that ``errors`` name."""
+    return ServiceError(
+        Problem(status=422, title="Invalid request", detail=detail, category=Category.VALIDATION, errors=errors)
+    )
+
+
 class ClientGone(Exception):  # noqa: N818  nothing failed: nobody listens any more
     """The client has closed the connection; its run is stopped."""
 

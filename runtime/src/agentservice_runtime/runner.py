@@ -17,7 +17,7 @@ from pydantic_ai.messages import ModelMessage
 
 from agentservice_api import RuntimeConfig
 from agentservice_runtime.agent import BuiltAgent
-from agentservice_runtime.errors import Category, FieldError, Problem, ServiceError
+from agentservice_runtime.errors import FieldError, ServiceError, unprocessable
 from agentservice_runtime.guard import OutputCap, guard, usage_limits
 from agentservice_runtime.memory.turns import turn_of
 from agentservice_runtime.meter.budget import Budget
@@ -41,10 +41,7 @@ _MAX_ATTRIBUTE: Final = 256
 
 def invalid(errors: tuple[FieldError, ...]) -> ServiceError:
     """Return the 422 that names the fields of ``errors``."""
-    detail = "; ".join(f"{e.path} {e.message}" for e in errors)
-    return ServiceError(
-        Problem(status=422, title="Invalid request", detail=detail, category=Category.VALIDATION, errors=errors)
-    )
+    return unprocessable("; ".join(f"{e.path} {e.message}" for e in errors), errors=errors)
 
 
 class InputReader:

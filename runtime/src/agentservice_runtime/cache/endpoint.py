@@ -12,7 +12,7 @@ from starlette.datastructures import QueryParams
 
 from agentservice_runtime.cache.outcome import Unavailable
 from agentservice_runtime.cache.purges import MAX_PREFIX
-from agentservice_runtime.errors import Category, Problem, ServiceError
+from agentservice_runtime.errors import Category, Problem, ServiceError, unprocessable
 from agentservice_runtime.logs import FIELDS, LOGGER
 
 if TYPE_CHECKING:  # its store imports the Redis client
@@ -58,15 +58,11 @@ class PurgeEndpoint:
         unknown = sorted(query.keys() - {"tag", "prefix"})
         # a parameter that is misspelt must not purge everything
         if unknown or len(query.multi_items()) > 1:
-            raise _invalid("give one of the parameters tag and prefix, once, or none to purge all answers")
+            raise unprocessable("give one of the parameters tag and prefix, once, or none to purge all answers")
         tag, prefix = query.get("tag"), query.get("prefix")
         if tag is not None and tag not in cache.tags:
             known = ", ".join(sorted(cache.tags)) or "none"
-            raise _invalid(f"no answer has this tag; spec.cache.tags names: {known}")
+            raise unprocessable(f"no answer has this tag; spec.cache.tags names: {known}")
         if prefix is not None and not 0 < len(prefix) <= MAX_PREFIX:
-            raise _invalid(f"prefix is the beginning of a message, 1 to {MAX_PREFIX} characters")
+            raise unprocessable(f"prefix is the beginning of a message, 1 to {MAX_PREFIX} characters")
         return tag, prefix
-
-
-def _invalid(detail: str) -> ServiceError:
-    return ServiceError(Problem(status=422, title="Invalid request", detail=detail, category=Category.VALIDATION))

@@ -5,7 +5,6 @@ Nothing here is needed for an answer: whoever meets `Unavailable` does without.
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from typing import Any, Final
 
 from agentservice_runtime.cache.outcome import Unavailable
 from agentservice_runtime.cache.purges import KEPT, Purges
-from agentservice_runtime.logs import FIELDS, LOGGER
+from agentservice_runtime.outage import Outage
 from agentservice_runtime.redis_scripts import FAILURES, Scripts
 
 CONNECTIONS: Final = 16
@@ -86,7 +85,9 @@ class Store:
         self._prefix = f"agentservice:cache:{{{owner}}}"
         self._lives_ms = 1000 * (_PURGES_LIVE_SECONDS + ttl_seconds)
         self._closed_until = 0.0
-        self._failing = False
+        self._outage = Outage(
+            "cache", away="the cache's Redis cannot be used: runs do without it", back="the cache's Redis answers again"
+        )
         self._purges = Purges()
 
     async def ask(self, key: str, *, token: str, too_old: str) -> Asked:
@@ -133,18 +134,7 @@ class Store:
             answer = await self._scripts.run(step, keys, words)
         except FAILURES as error:
             self._closed_until = time.monotonic() + PAUSE_SECONDS
-            self._tell(type(error).__name__)
+            self._outage.tell(error)
             raise Unavailable from None
-        self._tell(None)
+        self._outage.tell(None)
         return answer
-
-    def _tell(self, kind: str | None) -> None:
-        """Log the first failure and the first success after it. redis-py's own words may name the address."""
-        if (kind is not None) == self._failing:
-            return
-        self._failing = kind is not None
-        logger = logging.getLogger(f"{LOGGER}.cache")
-        if kind is None:
-            logger.info("the cache's Redis answers again")
-        else:
-            logger.warning("the cache's Redis cannot be used: runs do without it", extra={FIELDS: {"error": kind}})

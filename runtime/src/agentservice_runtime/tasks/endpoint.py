@@ -12,7 +12,7 @@ from typing import Any, Final, NoReturn
 import orjson
 from starlette.datastructures import QueryParams
 
-from agentservice_runtime.errors import ServiceError
+from agentservice_runtime.errors import ServiceError, unprocessable
 from agentservice_runtime.runlog import RunRecord, new_run_id
 from agentservice_runtime.stream import KEEPALIVE, KEEPALIVE_SECONDS
 from agentservice_runtime.tasks import problems
@@ -180,7 +180,7 @@ def _owner(record: RunRecord) -> str:
 
 def _id_of(owner: str, key: str) -> str:
     if not 0 < len(key) <= MAX_KEY:
-        raise problems.invalid(f"the header Idempotency-Key holds 1 to {MAX_KEY} characters")
+        raise unprocessable(f"the header Idempotency-Key holds 1 to {MAX_KEY} characters")
     return hashlib.sha256(f"{owner} {key}".encode()).hexdigest()[:32]
 
 
@@ -190,18 +190,18 @@ def _wait_of(query: QueryParams) -> float:
     except ValueError:
         seconds = -1.0
     if not 0 <= seconds <= MAX_WAIT_SECONDS:  # NaN is neither
-        raise problems.invalid(f"wait is a number of seconds from 0 to {MAX_WAIT_SECONDS:g}")
+        raise unprocessable(f"wait is a number of seconds from 0 to {MAX_WAIT_SECONDS:g}")
     return seconds
 
 
 def _page_of(query: QueryParams) -> tuple[Status | None, int, int | None]:
     status, limit, before = query.get("status"), query.get("limit", "50"), query.get("before")
     if status is not None and status not in tuple(Status):
-        raise problems.invalid(f"status is one of {', '.join(Status)}")
+        raise unprocessable(f"status is one of {', '.join(Status)}")
     if not (limit.isdecimal() and 1 <= int(limit) <= MAX_LISTED):
-        raise problems.invalid(f"limit is a number from 1 to {MAX_LISTED}")
+        raise unprocessable(f"limit is a number from 1 to {MAX_LISTED}")
     if before is not None and not (before.isdecimal() and len(before) <= 16):
-        raise problems.invalid("before is what the page before calls next")
+        raise unprocessable("before is what the page before calls next")
     return None if status is None else Status(status), int(limit), None if before is None else int(before)
 
 
@@ -211,7 +211,7 @@ def _place_of(after: str | None) -> str:
         return _FIRST
     parts = after.split("-")
     if len(parts) != 2 or not all(part.isdecimal() and len(part) <= 19 for part in parts):
-        raise problems.invalid("Last-Event-ID is the id of an event of this task")
+        raise unprocessable("Last-Event-ID is the id of an event of this task")
     return after
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from agentservice_runtime.errors import Category, Problem, ServiceError
+from agentservice_runtime.errors import Category, Problem
 
 NO_QUEUE: Final = Problem(
     status=404,
@@ -62,8 +62,3 @@ def given_up(max_attempts: int) -> Problem:
         "it may have been killed, run out of memory, or lost Redis for longer than the lease.",
         category=Category.INTERNAL,
     )
-
-
-def invalid(detail: str) -> ServiceError:
-    """Return the 422 that says ``detail``."""
-    return ServiceError(Problem(status=422, title="Invalid request", detail=detail, category=Category.VALIDATION))

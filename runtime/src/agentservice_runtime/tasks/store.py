@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import logging
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -19,7 +18,7 @@ from redis.exceptions import ResponseError
 
 from agentservice_api import names
 from agentservice_runtime.errors import Problem
-from agentservice_runtime.logs import FIELDS, LOGGER
+from agentservice_runtime.outage import Outage
 from agentservice_runtime.redis_scripts import FAILURES, Scripts
 from agentservice_runtime.redis_scripts import Word as Argument
 from agentservice_runtime.tasks.task import Reason, Status, Task
@@ -154,7 +153,11 @@ class TaskStore:
         self._reader = Scripts(
             url, package=package, names=(), answer_seconds=answer_seconds + BLOCK_SECONDS, connections=1
         )
-        self._failing = False
+        self._outage = Outage(
+            "tasks",
+            away="the queue's Redis cannot be used: no task is taken in or begun",
+            back="the queue's Redis answers again",
+        )
 
     async def submit(self, id: str, *, owner: str, asker: bytes, content: bytes) -> Word:
         """Take a task in. Raises Unavailable, and then the same may be submitted again."""
@@ -175,7 +178,7 @@ class TaskStore:
                 await self._reader.send("XGROUP", "CREATE", self._stream, names.QUEUE_GROUP, "0", "MKSTREAM")
                 found = None
         except FAILURES as error:
-            self._tell(type(error).__name__)
+            self._outage.tell(error)
             raise Unavailable from None
         if not found:
             return None
@@ -281,23 +284,10 @@ class TaskStore:
         try:
             answer = await self._scripts.run(step, [self._stream], [self.prefix, *words])
         except FAILURES as error:
-            self._tell(type(error).__name__)
+            self._outage.tell(error)
             raise Unavailable from None
-        self._tell(None)
+        self._outage.tell(None)
         return answer
-
-    def _tell(self, kind: str | None) -> None:
-        """Log the first failure and the first success after it. redis-py's own words may name the address."""
-        if (kind is not None) == self._failing:
-            return
-        self._failing = kind is not None
-        logger = logging.getLogger(f"{LOGGER}.tasks")
-        if kind is None:
-            logger.info("the queue's Redis answers again")
-        else:
-            logger.warning(
-                "the queue's Redis cannot be used: no task is taken in or begun", extra={FIELDS: {"error": kind}}
-            )
 
 
 @dataclass(frozen=True, kw_only=True)
