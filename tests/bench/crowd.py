@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 from tests.apiserver.fake_kubelet import running
 from tests.apiserver.operator_process import Audit, OperatorProcess, Workbench, eventually
+from tests.bench.operator.process import cpu_seconds, megabytes
 
 from devcluster.standalone import StandaloneControlPlane, new_namespace
 
@@ -18,21 +17,11 @@ NUMBER = 200
 REST_SECONDS = 60
 
 
-def cpu_seconds(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-def rss_megabytes(pid: int) -> float:
-    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    return int(next(line for line in lines if line.startswith("VmRSS")).split()[1]) / 1024
-
-
 def measure(plane: StandaloneControlPlane, operator: OperatorProcess) -> Iterator[str]:
     at = Workbench(plane, new_namespace(plane.api, "crowd"))
     audit = Audit(plane)
     names = [f"agent-{index:03}" for index in range(NUMBER)]
-    empty = rss_megabytes(operator.pid)
+    empty = megabytes(operator.pid)
     yield f"\n{NUMBER} AgentServices"
     yield "| what | figure |"
     yield "|---|---|"
@@ -60,7 +49,7 @@ def measure(plane: StandaloneControlPlane, operator: OperatorProcess) -> Iterato
     used = cpu_seconds(operator.pid) - cpu
     yield f"| CPU of the operator per resource, made ready | {used / NUMBER * 1000:.1f} ms |"
     yield from _writes(audit, at, "from made to ready")
-    yield f"| RSS without resources, with {NUMBER} | {empty:.0f} MB, {rss_megabytes(operator.pid):.0f} MB |"
+    yield f"| RSS without resources, with {NUMBER} | {empty:.0f} MB, {megabytes(operator.pid):.0f} MB |"
 
     audit.forget()
     cpu = cpu_seconds(operator.pid)

@@ -72,21 +72,9 @@ class RuntimeProcess:
     def whole_log(self) -> str:
         return (Path(self._folder.name) / "log").read_text(errors="replace")
 
-    def resident_bytes(self) -> int:
-        """What of its memory is in RAM now."""
-        (line,) = (
-            line for line in Path(f"/proc/{self._process.pid}/status").read_text().splitlines() if "VmRSS" in line
-        )
-        return int(line.split()[1]) * 1024
-
     @property
     def pid(self) -> int:
         return self._process.pid
-
-    def cpu_seconds(self) -> float:
-        """User and system time of all its threads, to the nanosecond."""
-        threads = Path(f"/proc/{self._process.pid}/task").iterdir()
-        return sum(int((thread / "schedstat").read_text().split()[0]) for thread in threads) / 1e9
 
     def __enter__(self) -> RuntimeProcess:
         folder = Path(self._folder.name)
@@ -142,15 +130,23 @@ class RuntimeProcess:
         return pod | ({FILE_VARIABLE: str(choice.path)} if choice is not None and choice.path is not None else {})
 
     def _wait_ready(self) -> None:
-        deadline = time.monotonic() + 60
-        while True:
-            try:
-                with urllib.request.urlopen(f"{self.url}/ready", timeout=5):
-                    return
-            except (OSError, urllib.error.HTTPError) as error:
-                if self._process.poll() is not None or time.monotonic() > deadline:
-                    raise AssertionError(f"the runtime does not start ({error}): {self.log}") from None
-                time.sleep(0.01)
+        try:
+            wait_ready(self.url, self._process)
+        except AssertionError as error:
+            raise AssertionError(f"the runtime: {error}: {self.log}") from None
+
+
+def wait_ready(url: str, process: subprocess.Popen[bytes]) -> None:
+    """Wait until `/ready` answers 200. Raises AssertionError when the process ends before, or after a minute."""
+    deadline = time.monotonic() + 60
+    while True:
+        try:
+            with urllib.request.urlopen(f"{url}/ready", timeout=5):
+                return
+        except (OSError, urllib.error.HTTPError) as error:
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise AssertionError(f"it does not start ({error})") from None
+            time.sleep(0.01)
 
 
 def _as_in_a_pod(access: Access) -> tuple[list[str], dict[str, str]]:

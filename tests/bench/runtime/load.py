@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 
@@ -29,10 +30,10 @@ class Load:
             for _ in range(self.at_once):
                 tasks.create_task(self._client(numbers))
 
-    async def _client(self, numbers: object) -> None:
+    async def _client(self, numbers: Iterator[int]) -> None:
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
         try:
-            for number in numbers:  # type: ignore[attr-defined]
+            for number in numbers:
                 await self._one(reader, writer, f"What is the meaning of this number: {self.batch}-{number}?")
         finally:
             writer.close()

@@ -19,6 +19,7 @@ from tests.bench.budgets.ledgers import LedgerChoice, LedgerKind
 from tests.bench.budgets.processes import REPOSITORY
 from tests.bench.budgets.runtimes import RuntimeProcess
 from tests.bench.budgets.stage import Stage
+from tests.bench.operator.process import megabytes
 from tests.bench.runtime.model_server import TOKEN_SECONDS, TOKENS
 from tests.bench.runtime.subjects import PINNED, Bare, Batch, Guide, Subject, served
 
@@ -166,7 +167,7 @@ def crowd(scene: Scene, *, progress: Progress) -> Iterator[Fact]:
             name="crowd/seconds",
             value=batch.seconds,
         )
-        yield Fact(what="MiB resident after them", name="crowd/MiB", value=runtime.resident_bytes() / 2**20)
+        yield Fact(what="MiB resident after them", name="crowd/MiB", value=megabytes(runtime.pid))
 
 
 def idle(scene: Scene, *, progress: Progress) -> Iterator[Fact]:
@@ -187,7 +188,7 @@ def idle(scene: Scene, *, progress: Progress) -> Iterator[Fact]:
                 yield Fact(
                     what="MiB resident, idle (openai-chat, slice ledger)",
                     name="idle/MiB",
-                    value=runtime.resident_bytes() / 2**20,
+                    value=megabytes(runtime.pid),
                 )
     yield Fact(
         what=f"start to ready, to importing the same {len(modules)} modules",

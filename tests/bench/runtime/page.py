@@ -44,7 +44,6 @@ class Page:
 
     machine: str
     parts: dict[str, list[str]] = field(default_factory=dict[str, list[str]])
-    facts: list[str] = field(default_factory=list[str])
 
     def add(self, name: str, row: Row | Fact) -> str:
         """Add a row to a part, and return the lines that are new."""
@@ -52,7 +51,6 @@ class Page:
         is_new = name not in self.parts
         lines = self.parts.setdefault(name, [f"## {title}", "", *head])
         if isinstance(row, Fact) and head is HEAD:
-            self.facts.append(str(row))
             added = [f"{row.what}: {row.value:.3g}"]
             lines += ["", *added]
         else:

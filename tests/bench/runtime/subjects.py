@@ -11,15 +11,13 @@ import os
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol
 
 from tests.bench.budgets.processes import REPOSITORY
-from tests.bench.budgets.runtimes import RuntimeProcess
+from tests.bench.budgets.runtimes import RuntimeProcess, wait_ready
 from tests.bench.runtime.load import Load
 
 from devcluster.standalone import free_ports
@@ -117,7 +115,7 @@ class Guide:
             cwd=REPOSITORY,
             env={**os.environ, "MODEL_SERVER": self._server},
         )
-        wait_ready(self._port, self._process)
+        wait_ready(f"http://127.0.0.1:{self._port}", self._process)
         return Served(port=self._port, pid=self._process.pid)
 
     def __exit__(self, *_: object) -> None:
@@ -134,16 +132,3 @@ def cpu_seconds(pid: int) -> float:
     """Return user and system time of all threads of a process, to the nanosecond."""
     threads = Path(f"/proc/{pid}/task").iterdir()
     return sum(int((thread / "schedstat").read_text().split()[0]) for thread in threads) / 1e9
-
-
-def wait_ready(port: int, process: subprocess.Popen[bytes]) -> None:
-    """Wait until `/ready` answers 200. Raises AssertionError when the process ends before, or after a minute."""
-    deadline = time.monotonic() + 60
-    while True:
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/ready", timeout=5):
-                return
-        except (OSError, urllib.error.HTTPError) as error:
-            if process.poll() is not None or time.monotonic() > deadline:
-                raise AssertionError(f"it does not start: {error}") from None
-            time.sleep(0.01)
