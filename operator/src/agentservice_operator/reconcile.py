@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -18,38 +17,27 @@ from agentservice_operator.budget import Figures, Standing, budget_announcements
 from agentservice_operator.caches import Caches, status_of
 from agentservice_operator.instructions import Instructions, UnresolvedReferenceError
 from agentservice_operator.judge import Desired, Obstacle, judge
-from agentservice_operator.kube.apply import execute
 from agentservice_operator.kube.client import Client
 from agentservice_operator.kube.discovery import ASK_SECONDS, CUSTOM_METRICS, Discovery
-from agentservice_operator.kube.errors import AlreadyExists, ApiError, Forbidden, Invalid, NotFound
+from agentservice_operator.kube.errors import AlreadyExists, Forbidden, Invalid, NotFound
 from agentservice_operator.kube.resources import AGENTSERVICES, SECRETS
-from agentservice_operator.manifest import ChildKey, Key, Manifest, Owner, child_key
+from agentservice_operator.manifest import ChildKey, Key, Manifest, Owner
 from agentservice_operator.observe import intent
-from agentservice_operator.ownership import is_untouched
 from agentservice_operator.parse import SpecError, parse
-from agentservice_operator.plan import Change, Plan, Verb, controller_uid, decide, plan
+from agentservice_operator.plan import Plan, Verb, controller_uid, plan
 from agentservice_operator.prices import PlatformPrices
+from agentservice_operator.prune import prunable
 from agentservice_operator.render import Platform, Rendered, hold_back, let_go, render
-from agentservice_operator.render.autoscaler import AUTOSCALERS
 from agentservice_operator.render.secret import render_generated_secret
 from agentservice_operator.report import Announcement, contention, transitions, written
-from agentservice_operator.rollout import Observation
 from agentservice_operator.scaling import is_held_back, leaves_keda, needs_custom_metrics
+from agentservice_operator.write import Writer, refused
 
 RETRY_REFUSED_SECONDS: Final = 10.0
 """After a refusal that somebody may lift without any object that we watch changing: a quota, a stranger's object."""
 RETRY_DYING_SECONDS: Final = 2.0
 USAGE_SECONDS: Final = 60.0
 """At most one write of the status in so long for what is spent; a change of the budget's state is written at once."""
-
-_UNUSED_BY_PODS: Final = frozenset(
-    {"PodDisruptionBudget", "NetworkPolicy", "Ingress", "HTTPRoute", "TriggerAuthentication", *AUTOSCALERS}
-)
-"""Kinds of children that no pod needs: they go at once."""
-_UNMOUNTED: Final = frozenset({"ServiceAccount", "Role", "RoleBinding"})
-"""Kinds of children that go as soon as no pod of an old revision is left, no worker either."""
-
-_ACCESS: Final = ("Role", "RoleBinding")
 
 _WAITS_FOR_KEDA: Final = Obstacle(
     reason=Reason.WAITING_FOR_DELETION,
@@ -115,6 +103,7 @@ class Reconciler:
         self._bookkeeper = Bookkeeper(client=client, caches=caches, now=effects.server_time)
         self._usage_told: dict[Key, datetime] = {}
         self._admitted = Admitted()
+        self._writer = Writer(client=client, caches=caches, admitted=self._admitted)
 
     async def reconcile(self, key: Key) -> Result:
         """Make the children of ``key`` as its specification says, and its status as they are."""
@@ -156,12 +145,12 @@ class Reconciler:
                     children=[c for c in desired.rendered.children if self._caches.is_served(c["kind"])],
                     observed=observed,
                     adopt=adopt,
-                    prunable=self._prunable(owner, key, desired, observed),
+                    prunable=prunable(self._caches, owner, desired.rendered, observed),
                 )
                 if _finds_orphans(changes) and not await self._is_wanted(owner):
                     return Result()
                 changes = self._admitted.without_futile(key, changes)
-                done, obstacle = await self._write(changes, owner, desired.rendered, adopt=adopt)
+                done, obstacle = await self._writer.write(changes, owner, desired.rendered, adopt=adopt)
                 if kedas:
                     obstacle = obstacle or _WAITS_FOR_KEDA
                 for announcement in written(done):
@@ -224,7 +213,7 @@ class Reconciler:
                 announce=lambda _, announcement: self._effects.announce(live, announcement),
             )
         except (Forbidden, Invalid, NotFound) as error:
-            obstacle = _refused(ChildKey(LEDGER_KIND, key.name), error)
+            obstacle = refused(ChildKey(LEDGER_KIND, key.name), error)
         except ValueError as error:
             logger.error("%s %s cannot be read: delete it, and it is restored: %s", LEDGER_KIND, key.name, error)
         if spec is None or spec.budget is None or terms is None:
@@ -262,7 +251,7 @@ class Reconciler:
         except AlreadyExists:
             pass  # our own, from a try whose answer or status was lost: the UID in its name says so
         except (Forbidden, Invalid) as error:
-            return None, _refused(ChildKey("Secret", name), error)
+            return None, refused(ChildKey("Secret", name), error)
         return name, None
 
     def _is_missing(self, owner: Owner, rendered: Rendered, secret: str) -> bool:
@@ -271,84 +260,6 @@ class Reconciler:
             trouble.reason is Reason.SECRET_NOT_FOUND and f'"{secret}"' in trouble.message
             for trouble in observation.troubles(rendered.revision)
         )
-
-    def _prunable(
-        self, owner: Owner, key: Key, desired: Desired, observed: Mapping[ChildKey, Manifest]
-    ) -> set[ChildKey]:
-        """Return the children that nothing needs any more; what pods need, once no pod of an old revision is left."""
-        unneeded = observed.keys() - {child_key(manifest) for manifest in desired.rendered.children}
-        ours = {child for child in unneeded if controller_uid(observed[child]) == owner.uid}
-        if not ours:
-            return ours
-        prunable = {child for child in ours if child.kind in _UNUSED_BY_PODS}
-        observation = self._caches.observation(key, owner.uid)
-        if not _is_settled(observation, desired.rendered.revision):
-            return prunable
-        # Workers that nobody asks for any more: those that serve are ready to do their work.
-        prunable |= {child for child in ours if child.kind == "Deployment"}
-        if _are_settled(observation.workers, desired.rendered.workers_revision):
-            mounted = self._caches.mounted_config_maps(key) | {desired.rendered.config_map}
-            prunable |= {child for child in ours if child.kind in _UNMOUNTED}
-            prunable |= {child for child in ours if child.kind == "ConfigMap" and child.name not in mounted}
-        return prunable
-
-    async def _write(
-        self, changes: Plan, owner: Owner, rendered: Rendered, *, adopt: bool
-    ) -> tuple[list[Change], Obstacle | None]:
-        """Write what pods need before the pods; return what was done and the first obstacle met."""
-        done: list[Change] = []
-        obstacles = [_in_the_way(change) for change in changes.of(Verb.REFUSE, Verb.WAIT)]
-        for stage in _stages(changes):
-            if obstacles and any(change.child.kind == "Deployment" for chain in stage for change in chain):
-                break
-            # All of them end before one's error does: a write that is left alone would meet those of the next try.
-            chains = await asyncio.gather(
-                *(self._execute_chain(chain, owner, rendered, adopt=adopt) for chain in stage), return_exceptions=True
-            )
-            for chain in chains:
-                if isinstance(chain, BaseException):
-                    raise chain
-                for outcome in chain:
-                    if isinstance(outcome, Obstacle):
-                        obstacles.append(outcome)
-                    else:
-                        done.append(outcome)
-        return done, min(obstacles, key=lambda o: (not o.stalls, o.message), default=None)
-
-    async def _execute_chain(
-        self, chain: tuple[Change, ...], owner: Owner, rendered: Rendered, *, adopt: bool
-    ) -> list[Change | Obstacle]:
-        outcomes: list[Change | Obstacle] = []
-        for change in chain:
-            outcomes.append(await self._execute(change, owner, rendered, adopt=adopt))
-            if isinstance(outcomes[-1], Obstacle):
-                break
-        return outcomes
-
-    async def _execute(self, change: Change, owner: Owner, rendered: Rendered, *, adopt: bool) -> Change | Obstacle:
-        store = self._caches.children[change.child.kind]
-        with store.writing(owner.namespace, change.child.name) as answered:
-            try:
-                done, answer = await execute(
-                    self._client,
-                    change,
-                    owner=owner,
-                    adopt=adopt,
-                    first_replicas=rendered.first_replicas.get(change.child.name, 1),
-                )
-            except (Forbidden, Invalid, NotFound) as error:
-                return _refused(change.child, error)
-            if answer is not None:
-                again = None
-                if not is_untouched(answer, names.FIELD_MANAGER):
-                    again = decide(owner, done.manifest, answer, adopt=adopt)
-                if again is None or again.verb is Verb.KEEP:
-                    answered(answer)
-                else:
-                    # Somebody wrote between our look and our write: the watch must tell of it, so nothing is remembered. Or
-                    # admission did, within our write.
-                    self._admitted.note(Key(owner.namespace, owner.name), again, answer)
-        return _in_the_way(done) if done.verb in (Verb.REFUSE, Verb.WAIT) else done
 
     async def _report(
         self, key: Key, live: Manifest, previous: AgentServiceStatus, status: Manifest, budget: Standing | None
@@ -419,60 +330,6 @@ def _references_secrets(resource: AgentService) -> bool:
         or any(entry.value_from and entry.value_from.secret_key_ref for entry in spec.runtime.env)
         or any(source.secret_ref for source in spec.runtime.env_from)
         or any(volume.secret for volume in spec.runtime.volumes)
-    )
-
-
-def _is_settled(observation: Observation, revision: str) -> bool:
-    """Tell whether the Deployment controller has nothing left to do for ``revision``."""
-    deployment, status = observation.deployment, observation.status
-    return (
-        deployment is not None
-        and observation.revision == revision
-        and int(status.get("observedGeneration") or 0) >= int(deployment["metadata"].get("generation") or 0)
-        and int(status.get("replicas") or 0) == int(status.get("updatedReplicas") or 0)
-    )
-
-
-def _are_settled(workers: Observation | None, revision: str | None) -> bool:
-    """Tell the same of the workers; where there are to be none, none is left."""
-    if workers is None:
-        return True
-    return not workers.pods and workers.deployment is None if revision is None else _is_settled(workers, revision)
-
-
-def _stages(changes: Plan) -> tuple[tuple[tuple[Change, ...], ...], ...]:
-    """Return the stages one after the other; in each, chains side by side; in a chain, changes one after the other."""
-    writes = changes.writes
-    pods = tuple((change,) for change in writes if change.child.kind == "Deployment")
-    deletes = [change for change in writes if change.verb is Verb.DELETE]
-    # An autoscaler before the Deployment: it must not write a number that is ours again.
-    scalers = tuple((change,) for change in deletes if change.child.kind in AUTOSCALERS)
-    gone = tuple((change,) for change in deletes if change.child.kind not in AUTOSCALERS)
-    rest = [change for change in writes if change.child.kind != "Deployment" and change.verb is not Verb.DELETE]
-    # A Role before what binds it: the API server looks it up.
-    access = tuple(sorted((c for c in rest if c.child.kind in _ACCESS), key=lambda c: _ACCESS.index(c.child.kind)))
-    others = tuple((change,) for change in rest if change.child.kind not in _ACCESS)
-    return scalers, ((access, *others) if access else others), pods, gone
-
-
-def _in_the_way(change: Change) -> Obstacle:
-    if change.verb is Verb.WAIT:
-        return Obstacle(reason=Reason.WAITING_FOR_DELETION, message=change.message, stalls=False)
-    return Obstacle(reason=Reason.CONFLICT, message=change.message, stalls=True)
-
-
-def _refused(child: ChildKey, error: ApiError) -> Obstacle:
-    if isinstance(error, Invalid):
-        return Obstacle(
-            reason=Reason.INVALID_SPEC,
-            message=f"the API server refuses {child}: {error.message}",
-            stalls=True,
-            rejects=True,
-        )
-    return Obstacle(
-        reason=Reason.FORBIDDEN,
-        message=f"{child} cannot be written: {error.message}: lift the quota or policy, or grant the operator the permission",
-        stalls=False,
     )
 
 
