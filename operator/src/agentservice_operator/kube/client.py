@@ -171,7 +171,7 @@ class Client:
         metadata_only: bool = False,
         limit: int = PAGE_SIZE,
     ) -> AsyncGenerator[Page]:
-        """The list page by page, all at one resourceVersion, so that nobody holds it whole."""
+        """The list page by page, all at one resourceVersion, so that nobody holds it whole: a page is empty once the next is asked for."""
         token = ""
         while True:
             answer = await self._json(
@@ -193,6 +193,7 @@ class Client:
             yield Page(items=items, resource_version=metadata.get("resourceVersion") or "", continue_token=token)
             if not token:
                 return
+            items.clear()  # megabytes, and of every kind at a start: not to be held until the next page is there
 
     async def watch(
         self,

@@ -4,14 +4,13 @@ Statements come from watches, from lists and from the answers to our own writes,
 resourceVersion orders them: it is comparable within a kind (KEP-5504). A uid that was told deleted stays deleted
 unless something later is told of it: an object that left a watch's selection is told as deleted, and may come back.
 
-Objects are kept as JSON, not as dictionaries: a Deployment of 7 kB is 60 kB as dictionaries, and thousands of them are
-read one reconcile at a time. Equal bytes also tell that nothing has changed but the resourceVersion.
+Objects are kept as packed JSON, not as dictionaries: a Deployment of 7 kB is 60 kB as dictionaries and under one packed,
+and thousands of them are read one reconcile at a time. Equal texts also tell that nothing has changed but the resourceVersion.
 """
 
 from __future__ import annotations
 
 import sys
-import zlib
 from collections import OrderedDict
 from collections.abc import Callable, Generator, Hashable, Iterator, Mapping
 from contextlib import contextmanager
@@ -20,14 +19,13 @@ from dataclasses import dataclass
 import orjson
 
 from agentservice_operator.kube.index import Index, ValuesOf
+from agentservice_operator.kube.packing import Packing
 from agentservice_operator.manifest import Key, Manifest
 
 OnChange = Callable[[Manifest | None, Manifest | None], None]
 
 _BURIED = 4096
 """How many deleted uids are remembered: more than can be in flight between a write's answer and the watch."""
-_LARGE = 4096
-"""Bytes of JSON from which on it is compressed: a Deployment, of which a quarter is left. Smaller objects are not worth the time."""
 _SORTED = orjson.OPT_SORT_KEYS  # a list's items and a watch's objects come with their members in different orders
 
 
@@ -58,12 +56,6 @@ class _Stored:
     uid: str
     packed: bytes
     filed: tuple[tuple[Hashable, ...], ...]
-
-    def unpack(self) -> Manifest:
-        text = self.packed if self.packed[:1] == b"{" else zlib.decompress(self.packed)
-        content: Manifest = orjson.loads(text)
-        content["metadata"]["resourceVersion"] = self.version
-        return content
 
 
 @dataclass(slots=True)
@@ -103,6 +95,7 @@ class ObjectStore:
         self._on_change = on_change
         self._by_version = by_version
         self._objects: dict[Key, _Stored] = {}
+        self._packing = Packing()
         self._buried: OrderedDict[str, str] = OrderedDict()
         self._indexes = {name: Index(values_of) for name, values_of in (indexes or {}).items()}
         self._writes: dict[Key, _Writing] = {}
@@ -111,21 +104,21 @@ class ObjectStore:
     def get(self, namespace: str, name: str) -> Manifest | None:
         """Return the object, None when there is none."""
         stored = self._objects.get(Key(namespace, name))
-        return stored.unpack() if stored is not None else None
+        return self._unpacked(stored)
 
     def __contains__(self, key: Key) -> bool:
         return key in self._objects
 
     def by_index(self, index: str, value: Hashable) -> list[Manifest]:
         """Return the objects that ``index`` files under ``value``, ordered by namespace and name."""
-        return [self._objects[key].unpack() for key in self._indexes[index].keys(value)]
+        return [self._unpack(self._objects[key]) for key in self._indexes[index].keys(value)]
 
     def keys(self) -> list[Key]:
         return list(self._objects)
 
     def __iter__(self) -> Iterator[Manifest]:
         for stored in list(self._objects.values()):
-            yield stored.unpack()
+            yield self._unpack(stored)
 
     def __len__(self) -> int:
         return len(self._objects)
@@ -164,9 +157,9 @@ class ObjectStore:
             del self._writes[key]
             now = self._objects.get(key)
             if write.is_hushed and now is None:
-                self._tell(_unpacked(write.hushed) or write.last, None)
+                self._tell(self._unpacked(write.hushed) or write.last, None)
             elif write.is_hushed and now is not None and now.version != write.answered:
-                self._tell(_unpacked(write.hushed), now.unpack())
+                self._tell(self._unpacked(write.hushed), self._unpack(now))
 
     def put(self, content: Manifest) -> bool:
         """Take a statement that the object is so. Returns whether it was news: False when something later is known."""
@@ -231,13 +224,13 @@ class ObjectStore:
             old = None
         trimmed = self._trim(content)
         metadata = {name: value for name, value in trimmed["metadata"].items() if name != "resourceVersion"}
-        packed = _packed({**trimmed, "metadata": metadata})
-        same = old is not None and old.packed == packed
+        text = orjson.dumps({**trimmed, "metadata": metadata}, option=_SORTED)
+        same = old is not None and self._packing.unpack(old.packed) == text
         if old is not None and same:
             new = _Stored(version, old.uid, old.packed, old.filed)
         else:
             filed = tuple(tuple(index.values_of(trimmed)) for index in self._indexes.values())
-            new = _Stored(version, uid, packed, filed)
+            new = _Stored(version, uid, self._packing.pack(text), filed)
             self._file(key, old, new)
         self._objects[key] = new
         if tell and (self._by_version or not same):
@@ -251,15 +244,15 @@ class ObjectStore:
 
     def _changed(self, key: Key, old: _Stored | None, new: _Stored | None) -> None:
         if self._on_seen is not None:
-            self._on_seen(_unpacked(old), _unpacked(new))
+            self._on_seen(self._unpacked(old), self._unpacked(new))
         write = self._writes.get(key)
         if write is None:
-            self._tell(_unpacked(old), _unpacked(new))
+            self._tell(self._unpacked(old), self._unpacked(new))
             return
         if not write.is_hushed:
             write.is_hushed, write.hushed = True, old
         if new is None:
-            write.last = _unpacked(old)
+            write.last = self._unpacked(old)
 
     def _tell(self, old: Manifest | None, new: Manifest | None) -> None:
         if self._on_change is not None:
@@ -270,13 +263,10 @@ class ObjectStore:
             before = old.filed[position] if old is not None else ()
             index.move(key, before, new.filed[position] if new is not None else ())
 
+    def _unpack(self, stored: _Stored) -> Manifest:
+        content: Manifest = orjson.loads(self._packing.unpack(stored.packed))
+        content["metadata"]["resourceVersion"] = stored.version
+        return content
 
-def _packed(content: Manifest) -> bytes:
-    text = orjson.dumps(content, option=_SORTED)
-    if len(text) > _LARGE:
-        return zlib.compress(text, 1)
-    return bytes(memoryview(text))  # a copy: what orjson returns keeps its buffer, of four times the size
-
-
-def _unpacked(stored: _Stored | None) -> Manifest | None:
-    return stored.unpack() if stored is not None else None
+    def _unpacked(self, stored: _Stored | None) -> Manifest | None:
+        return self._unpack(stored) if stored is not None else None
