@@ -60,7 +60,8 @@ def run(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 8000,
     secret: Annotated[
-        list[str] | None, typer.Option(help="A Secret's key: NAME/KEY=@FILE or NAME/KEY=VALUE. Repeatable.")
+        list[str] | None,
+        typer.Option(help="A Secret's key: NAME/KEY=@FILE, NAME/KEY=env:VARIABLE or NAME/KEY=VALUE. Repeatable."),
     ] = None,
     reload: Annotated[bool, typer.Option(help="Serve anew when the manifest or the code changes.")] = True,
     namespace: Annotated[

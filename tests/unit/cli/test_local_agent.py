@@ -49,6 +49,25 @@ def test_the_newline_of_an_editor_is_dropped_and_texts_of_several_lines_stay(tmp
     assert sources.secrets["s"] == {"key": b"one", "pem": b"one\ntwo\n"}
 
 
+def test_a_secret_option_may_name_a_variable_of_the_environment(tmp_path: Path) -> None:
+    environ = {"MODEL_KEY": CANARY, "EMPTY": ""}
+    sources = read_sources(documents(), overrides=["s/key=env:MODEL_KEY"], folder=tmp_path, environ=environ)
+    assert sources.secrets == {"s": {"key": CANARY.encode()}}
+    for unset in ("EMPTY", "OTHER"):
+        with pytest.raises(CliError, match=f"s/key: the variable {unset} is not set"):
+            read_sources(documents(), overrides=[f"s/key=env:{unset}"], folder=tmp_path, environ=environ)
+
+
+def test_a_process_is_called_as_its_environment_says_where_several_serve_one_agent(tmp_path: Path) -> None:
+    env = [{"name": "ME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}]
+    alone, one_of_three = (
+        local_agent(agent(runtime={"env": env}), Sources(folder=tmp_path), pod=pod).environment
+        for pod in (None, "agent-2")
+    )
+    assert (alone["POD_NAME"], alone["ME"]) == ("hello-local", "hello-local")
+    assert (one_of_three["POD_NAME"], one_of_three["ME"]) == ("agent-2", "agent-2")
+
+
 def test_data_is_decoded_and_broken_base64_is_told_without_its_value(tmp_path: Path) -> None:
     good = {**secret("s"), "stringData": None, "data": {"k": base64.b64encode(b"v").decode()}}
     assert read_sources(documents(good), folder=tmp_path).secrets == {"s": {"k": b"v"}}

@@ -46,8 +46,11 @@ class LocalAgent:
         return bool(agent.entrypoint or agent.tools or agent.deps)
 
 
-def local_agent(resource: AgentService, sources: Sources, *, token: str | None = None) -> LocalAgent:
-    """Return what a local run of `resource` serves. `token` is the generated token of an earlier start, kept over reloads.
+def local_agent(
+    resource: AgentService, sources: Sources, *, token: str | None = None, pod: str | None = None
+) -> LocalAgent:
+    """Return what a local run of `resource` serves. `token` is the generated token of an earlier start, kept over reloads;
+    `pod` what the process is called among several (POD_NAME), `NAME-local` when nobody says.
 
     Raises CliError that names every missing Secret and ConfigMap at once.
     """
@@ -88,7 +91,7 @@ def local_agent(resource: AgentService, sources: Sources, *, token: str | None =
             missing.append(Missing(SourceKind.SECRET, reference.name, reference.key, f"spec.{_field(resource, user)}"))
         else:
             files[(reference.name, reference.key)] = content
-    env = environment(resource, sources)
+    env = environment(resource, sources, pod=pod or f"{resource.metadata.name}-local")
     missing += env.missing
     if missing:
         raise missing_error(missing, folder=sources.folder)

@@ -26,8 +26,8 @@ class Environment:
     notes: tuple[str, ...]
 
 
-def environment(resource: AgentService, sources: Sources) -> Environment:
-    """Return the agent's environment as `spec` asks for it. Values of Secrets are in it: never print it."""
+def environment(resource: AgentService, sources: Sources, *, pod: str) -> Environment:
+    """Return the agent's environment as `spec` asks for it, in a process that is called `pod`. Values of Secrets are in it: never print it."""
     runtime = resource.spec.runtime
     variables: dict[str, str] = {}
     missing: list[Missing] = []
@@ -45,9 +45,9 @@ def environment(resource: AgentService, sources: Sources) -> Environment:
             if "\0" not in (text := value.decode(errors="replace")) and "=" not in key:
                 variables[f"{source.prefix or ''}{key}"] = text
     variables["ENVIRONMENT"] = resource.spec.observability.environment
-    variables["POD_NAME"] = f"{resource.metadata.name}-local"
+    variables["POD_NAME"] = pod
     for entry in runtime.env:
-        value = _value(entry, resource, sources, missing, notes)
+        value = _value(entry, resource, sources, missing, notes, pod=pod)
         if value is not None:
             variables[entry.name] = expand(value, variables) if entry.value is not None else value
     return Environment(variables=variables, missing=tuple(missing), notes=tuple(notes))
@@ -65,14 +65,14 @@ def expand(text: str, variables: Mapping[str, str]) -> str:
 
 
 def _value(
-    entry: EnvVar, resource: AgentService, sources: Sources, missing: list[Missing], notes: list[str]
+    entry: EnvVar, resource: AgentService, sources: Sources, missing: list[Missing], notes: list[str], *, pod: str
 ) -> str | None:
     source = entry.value_from
     if source is None:
         return entry.value or ""
     if source.field_ref is not None:
         path = str(source.field_ref.get("fieldPath", ""))
-        value = _field(path, resource)
+        value = _field(path, resource, pod=pod)
         if value is None:
             notes.append(f"env {entry.name}: {path} is a field of a pod and stays empty here")
         return value or ""
@@ -87,9 +87,9 @@ def _value(
     return content.decode(errors="replace")
 
 
-def _field(path: str, resource: AgentService) -> str | None:
+def _field(path: str, resource: AgentService, *, pod: str) -> str | None:
     known = {
-        "metadata.name": f"{resource.metadata.name}-local",
+        "metadata.name": pod,
         "metadata.namespace": resource.metadata.namespace,
         "metadata.uid": "local",
         "spec.nodeName": "localhost",

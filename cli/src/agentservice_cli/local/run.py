@@ -56,7 +56,8 @@ def load(options: RunOptions, *, token: str | None = None) -> LocalAgent:
     found = manifests.read(options.files)
     document = found.agent(options.name)
     resource = parse_agent(document.content, origin=document.origin, namespace=options.namespace)
-    return local_agent(resource, read_sources(found, overrides=options.secrets), token=token)
+    sources = read_sources(found, overrides=options.secrets)
+    return local_agent(resource, sources, token=token, pod=os.environ.get("POD_NAME"))
 
 
 def _in_this_process(launch: Launch, agent: LocalAgent, url: str) -> ExitCode:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -18,6 +19,7 @@ from agentservice_cli.exits import CliError
 from agentservice_cli.manifests import Document, Manifests
 
 SECRETS_FOLDER = ".secrets"
+_VARIABLE = "env:"
 
 Data = Mapping[str, Mapping[str, bytes]]
 """Object name, key, value."""
@@ -55,10 +57,16 @@ class Sources:
         return self.of(kind).get(name, {}).get(key)
 
 
-def read_sources(manifests: Manifests, *, overrides: Sequence[str] = (), folder: Path | None = None) -> Sources:
-    """Read all sources. `overrides` are the values of `--secret`.
+def read_sources(
+    manifests: Manifests,
+    *,
+    overrides: Sequence[str] = (),
+    folder: Path | None = None,
+    environ: Mapping[str, str] = os.environ,
+) -> Sources:
+    """Read all sources. `overrides` are the values of `--secret`, `environ` is what `env:NAME` among them names.
 
-    Raises CliError for an override that is not `NAME/KEY=VALUE` or `NAME/KEY=@FILE`, and for broken base64.
+    Raises CliError for an override that is not `NAME/KEY=VALUE`, `=@FILE` or `=env:VARIABLE`, and for broken base64.
     """
     folder = folder or manifests.folder
     secrets: dict[str, dict[str, bytes]] = {}
@@ -67,7 +75,7 @@ def read_sources(manifests: Manifests, *, overrides: Sequence[str] = (), folder:
     for name, key, value in _files(folder / SECRETS_FOLDER):
         secrets.setdefault(name, {})[key] = value
     for override in overrides:
-        name, key, value = _override(override)
+        name, key, value = _override(override, environ)
         secrets.setdefault(name, {})[key] = value
     config_maps: dict[str, dict[str, bytes]] = {}
     for document in manifests.config_maps:
@@ -112,14 +120,22 @@ def _files(folder: Path) -> Iterable[tuple[str, str, bytes]]:
                 raise CliError(f"cannot read {file}: {error.strerror}", mend="check its permissions") from None
 
 
-def _override(text: str) -> tuple[str, str, bytes]:
+def _override(text: str, environ: Mapping[str, str]) -> tuple[str, str, bytes]:
     reference, equals, value = text.partition("=")
     name, slash, key = reference.partition("/")
     if not (equals and slash and name and key):
         # The text may hold the key itself: it is not repeated.
         raise CliError(
-            "--secret takes NAME/KEY=VALUE or NAME/KEY=@FILE", mend="for instance --secret openai/api-key=@key.txt"
+            "--secret takes NAME/KEY=VALUE, NAME/KEY=@FILE or NAME/KEY=env:VARIABLE",
+            mend="for instance --secret openai/api-key=@key.txt",
         )
+    if value.startswith(_VARIABLE):
+        variable = value.removeprefix(_VARIABLE)
+        if not environ.get(variable):
+            raise CliError(
+                f"--secret {name}/{key}: the variable {variable} is not set", mend=f"set {variable} to the value"
+            )
+        return name, key, environ[variable].encode()
     if not value.startswith("@"):
         return name, key, value.encode()
     file = Path(value[1:]).expanduser()
