@@ -1,4 +1,5 @@
-# Two images of this repository: `--target operator` and `--target runtime`.
+# Three images of this repository: `--target operator`, `--target runtime`, and `--target cli`, which is the runtime with the command
+# `agentservice` on top: it serves a manifest where there is no cluster (examples/compose).
 #
 # The base needs Python 3.13 with venv. Where no registry is reached a Debian made by debootstrap stands in for it (`make images`
 # does that by itself). Dependencies and our own packages are layers of their own: a change of sources installs nothing again.
@@ -37,6 +38,13 @@ ARG SSL_CERT_FILE
 RUN uv sync --quiet --frozen --inexact --no-dev --no-install-workspace --package agentservice-runtime \
     --extra openai --extra anthropic --extra google --extra bedrock --extra mcp --extra postgres --extra otel --extra logfire
 
+# What the command needs beyond the runtime, a few small packages, so that the rest is one layer of both images.
+FROM runtime-dependencies AS cli-dependencies
+ARG SSL_CERT_FILE
+RUN ls /app/lib/python3.13/site-packages > /before \
+ && uv sync --quiet --frozen --inexact --no-dev --no-install-workspace --package agentservice \
+ && mkdir /cli && cd /app/lib/python3.13/site-packages && ls | comm -13 /before - | xargs cp --archive --target-directory /cli
+
 FROM tools AS operator-own
 COPY api api
 COPY operator operator
@@ -47,6 +55,11 @@ FROM tools AS runtime-own
 COPY api api
 COPY runtime runtime
 RUN pip wheel --quiet --no-deps --no-build-isolation --wheel-dir /wheels ./api ./runtime \
+ && uv pip install --quiet --offline --no-deps --python /app/bin/python --target /app/own /wheels/*.whl
+
+FROM tools AS cli-own
+COPY cli cli
+RUN pip wheel --quiet --no-deps --no-build-isolation --wheel-dir /wheels ./cli \
  && uv pip install --quiet --offline --no-deps --python /app/bin/python --target /app/own /wheels/*.whl
 
 FROM ${BASE_IMAGE} AS final
@@ -71,3 +84,8 @@ COPY --from=runtime-own /app/own /app/own
 USER 65532:65532
 EXPOSE 8000
 ENTRYPOINT ["agentservice-runtime"]
+
+FROM runtime AS cli
+COPY --from=cli-dependencies /cli /app/own
+COPY --from=cli-own /app/own /app/own
+ENTRYPOINT ["agentservice"]

@@ -175,15 +175,20 @@ class Buildah:
     def push(self, *, image: str, destination: str) -> None:
         run(self._command("push", "--quiet", image, f"docker://{destination}"))
 
+    @property
+    def driver(self) -> str:
+        """How the store is kept: overlay or vfs. Known once it is prepared."""
+        return (self.store / "driver").read_text()
+
+    @property
+    def images(self) -> Path:
+        """The store, for other programs that read it."""
+        return self.store / "root" / self.driver
+
     def _command(self, *arguments: str) -> list[str]:
-        driver = (self.store / "driver").read_text()
         place = (
-            "--root",
-            str(self.store / "root" / driver),
-            "--runroot",
-            str(self.store / "runroot"),
-            "--storage-driver",
-            driver,
+            *("--root", str(self.images), "--runroot", str(self.store / "runroot")),
+            *("--storage-driver", self.driver),
         )
         return apart(["buildah", *place, *arguments])
 

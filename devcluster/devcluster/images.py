@@ -2,7 +2,8 @@
 
 import hashlib
 import re
-from collections.abc import Iterable
+from collections.abc import Generator, Iterable
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -59,9 +60,47 @@ class Built:
         return (self.operator, self.runtime, *self.examples)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Stack:
+    """The images of examples/compose where no registry is reached. They stay in the builder's store: no archive is written."""
+
+    agent: Image
+    redis: Image
+    postgres: Image
+    nginx: Image
+    prometheus: Image
+
+    @property
+    def all(self) -> tuple[Image, ...]:
+        return (self.agent, self.redis, self.postgres, self.nginx, self.prometheus)
+
+
 def built(settings: Settings, *, progress: Progress, examples: bool = True) -> Built:
     """The images' archives, from the cache or freshly built; without `examples` only our own two. Raises ClusterError."""
-    places = settings.cache / "images"
+    with _maker(settings, progress=progress) as (maker, base):
+        result = plan(REPOSITORY, base=base, archives=settings.cache / "images")
+        if not examples:
+            result = replace(result, examples=())
+        for image in result.all:
+            if not image.archive.exists():
+                _build(image, base=base, runtime=result.runtime.name, maker=maker, progress=progress)
+                _save(image, maker=maker, progress=progress)
+    return result
+
+
+def stack(settings: Settings, *, progress: Progress) -> Stack:
+    """The images of examples/compose, each in the builder's store. Raises ClusterError."""
+    with _maker(settings, progress=progress) as (maker, base):
+        result = plan_stack(REPOSITORY, base=base, archives=settings.cache / "images")
+        for image in result.all:
+            if not maker.has(image.name):
+                _build(image, base=base, runtime="", maker=maker, progress=progress)
+    return result
+
+
+@contextmanager
+def _maker(settings: Settings, *, progress: Progress) -> Generator[tuple[Docker | Buildah, str]]:
+    """What builds, and the base image. Nobody else builds meanwhile."""
     with only_one(
         settings.cache / "images.lock", waiting=lambda: progress.step("other images are being built: waiting")
     ):
@@ -69,49 +108,70 @@ def built(settings: Settings, *, progress: Progress, examples: bool = True) -> B
         if isinstance(maker, Buildah):
             packages.ensure(packages.IMAGES, progress=progress)
             maker.prepare()
-        base = base_image.choose(settings, builder=maker, progress=progress)
-        result = plan(REPOSITORY, base=base, archives=places)
-        if not examples:
-            result = replace(result, examples=())
-        for image in result.all:
-            if not image.archive.exists():
-                _build(image, base=base, runtime=result.runtime.name, maker=maker, progress=progress)
-    return result
+        yield maker, base_image.choose(settings, builder=maker, progress=progress)
 
 
 def plan(repository: Path, *, base: str, archives: Path) -> Built:
-    """Names, tags and archives of all images, from the content of their sources."""
-    version = chart_version((repository / "charts" / "agentservice-operator" / "Chart.yaml").read_text())
+    """Names, tags and archives of the images that a cluster gets, from the content of their sources."""
+    planned = _Planning(repository, base=base, archives=archives)
+    operator, runtime = planned.ours("operator", sources=["operator"]), planned.ours("runtime", sources=["runtime"])
+    dockerfiles = sorted((repository / "examples").glob("*/Dockerfile"))
+    examples = tuple(planned.example(path, kind="example", runtime=runtime) for path in dockerfiles)
+    return Built(operator=operator, runtime=runtime, examples=examples)
 
-    def image(name: str, *, key: str, context: Path, dockerfile: Path, target: str | None = None) -> Image:
-        repository_name = f"localhost/{name}"
+
+def plan_stack(repository: Path, *, base: str, archives: Path) -> Stack:
+    """Names and tags of the images of examples/compose, from the content of their sources."""
+    planned = _Planning(repository, base=base, archives=archives)
+    agent = planned.ours("cli", sources=["runtime", "cli"])
+
+    def example(folder: str, kind: str) -> Image:
+        return planned.example(repository / "examples" / folder / "Dockerfile", kind=kind, runtime=agent)
+
+    return Stack(
+        agent=agent,
+        redis=example("redis", "example"),
+        postgres=example("postgres", "example"),
+        nginx=example("compose/nginx", "compose"),
+        prometheus=example("compose/prometheus", "compose"),
+    )
+
+
+class _Planning:
+    """How an image is named: its tag is a hash of what goes into it."""
+
+    def __init__(self, repository: Path, *, base: str, archives: Path) -> None:
+        self._repository = repository
+        self._base = base
+        self._archives = archives
+        self._version = chart_version((repository / "charts" / "agentservice-operator" / "Chart.yaml").read_text())
+
+    def ours(self, target: str, *, sources: list[str]) -> Image:
+        """A target of the repository's Dockerfile."""
+        paths = [self._repository / path for path in (*COMMON, *sources)]
+        key = content_key(paths, root=self._repository, further=[self._base, target])
+        dockerfile = self._repository / "Dockerfile"
+        return self._image(target, key=key, context=self._repository, dockerfile=dockerfile, target=target)
+
+    def example(self, dockerfile: Path, *, kind: str, runtime: Image) -> Image:
+        """An image of a folder of the examples, perhaps on top of the runtime's."""
+        below = [runtime.tag] if "RUNTIME_IMAGE" in declared_arguments(dockerfile.read_text()) else []
+        key = content_key([dockerfile.parent], root=self._repository, further=[self._base, *below])
+        return self._image(
+            f"{kind}-{dockerfile.parent.name}", key=key, context=dockerfile.parent, dockerfile=dockerfile
+        )
+
+    def _image(self, name: str, *, key: str, context: Path, dockerfile: Path, target: str | None = None) -> Image:
+        repository = f"localhost/agentservice-{name}"
         return Image(
-            repository=repository_name,
+            repository=repository,
             tag=key,
-            aliases=(f"{repository_name}:{version}",),
+            aliases=(f"{repository}:{self._version}",),
             context=context,
             dockerfile=dockerfile,
             target=target,
-            archive=archives / f"{name}-{key}.tar",
+            archive=self._archives / f"agentservice-{name}-{key}.tar",
         )
-
-    def ours(part: str) -> Image:
-        key = content_key([repository / path for path in (*COMMON, part)], root=repository, further=[base, part])
-        return image(
-            f"agentservice-{part}", key=key, context=repository, dockerfile=repository / "Dockerfile", target=part
-        )
-
-    operator, runtime = ours("operator"), ours("runtime")
-
-    def example(dockerfile: Path) -> Image:
-        below = [runtime.tag] if "RUNTIME_IMAGE" in declared_arguments(dockerfile.read_text()) else []
-        key = content_key([dockerfile.parent], root=repository, further=[base, *below])
-        return image(
-            f"agentservice-example-{dockerfile.parent.name}", key=key, context=dockerfile.parent, dockerfile=dockerfile
-        )
-
-    examples = tuple(example(path) for path in sorted((repository / "examples").glob("*/Dockerfile")))
-    return Built(operator=operator, runtime=runtime, examples=examples)
 
 
 def chart_version(chart: str) -> str:
@@ -161,6 +221,10 @@ def _build(image: Image, *, base: str, runtime: str, maker: Docker | Buildah, pr
             target=image.target,
             arguments=arguments,
         )
+
+
+def _save(image: Image, *, maker: Docker | Buildah, progress: Progress) -> None:
+    with Moving(progress, f"writing image {image.name}"):
         image.archive.parent.mkdir(parents=True, exist_ok=True)
         unfinished = image.archive.with_suffix(".unfinished")
         unfinished.unlink(missing_ok=True)

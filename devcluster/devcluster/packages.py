@@ -26,6 +26,11 @@ class Need(enum.Enum):
     BUILDAH = ("buildah", "buildah")
     NETAVARK = ("/usr/lib/podman/netavark", "netavark")
     """buildah asks for it even where no network is made; Debian only recommends it."""
+    AARDVARK = ("/usr/lib/podman/aardvark-dns", "aardvark-dns")
+    """Names of containers in networks of podman; Debian only recommends it."""
+    PODMAN = ("podman", "podman")
+    IPTABLES = ("iptables", "iptables")
+    """What netavark speaks to."""
     DEBOOTSTRAP = ("debootstrap", "debootstrap")
     CERTIFICATES = ("/etc/ssl/certs/ca-certificates.crt", "ca-certificates")
     REDIS = ("redis-server", "redis-server")
@@ -49,6 +54,8 @@ class Need(enum.Enum):
 NODE = (Need.CONTAINERD, Need.RUNC, Need.CNI, Need.IP, Need.NFT, Need.OPENSSL)
 """What a node runs on. util-linux (unshare, nsenter) and mount are part of every Debian."""
 IMAGES = (Need.BUILDAH, Need.NETAVARK, Need.CERTIFICATES)
+CONTAINERS = (Need.PODMAN, Need.RUNC, Need.NETAVARK, Need.AARDVARK, Need.IPTABLES, Need.NFT)
+"""What runs a stack of containers where no docker engine does."""
 BASE_IMAGE = (Need.DEBOOTSTRAP,)
 
 

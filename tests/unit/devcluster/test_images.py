@@ -23,9 +23,15 @@ def repository(tmp_path: Path) -> Path:
         "runtime/pyproject.toml": "",
         "runtime/src/runtime.py": "",
         "cli/pyproject.toml": "",
+        "cli/src/cli.py": "",
         "charts/agentservice-operator/Chart.yaml": 'version: 0.1.0\nappVersion: "0.1.0"\n',
         "examples/analyst/Dockerfile": "ARG RUNTIME_IMAGE\nFROM ${RUNTIME_IMAGE}\n",
         "examples/database/Dockerfile": "FROM debian\n",
+        "examples/redis/Dockerfile": "FROM debian\n",
+        "examples/postgres/Dockerfile": "FROM debian\n",
+        "examples/compose/nginx/Dockerfile": "FROM debian\n",
+        "examples/compose/nginx/nginx.conf": "",
+        "examples/compose/prometheus/Dockerfile": "FROM debian\n",
     }.items():
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -60,6 +66,23 @@ def test_a_change_builds_again_what_stands_on_it_and_nothing_else(repository: Pa
     assert changed(repository, path) == expected
 
 
+def test_the_stack_without_a_cluster_has_images_of_its_own_that_no_cluster_loads(repository: Path):
+    def names() -> dict[str, str]:
+        planned = images.plan_stack(repository, base="base", archives=repository)
+        return {image.repository.rpartition("/")[2]: image.tag for image in planned.all}
+
+    before = names()
+    loaded = images.plan(repository, base="base", archives=repository).all
+    assert before.keys() - {image.repository.rpartition("/")[2] for image in loaded} == {
+        "agentservice-cli",
+        "agentservice-compose-nginx",
+        "agentservice-compose-prometheus",
+    }
+    (repository / "cli/src/cli.py").write_text("changed")
+    after = names()
+    assert {name for name in before if before[name] != after[name]} == {"agentservice-cli"}
+
+
 def test_another_base_builds_everything_again(repository: Path):
     assert changed(repository, "charts/agentservice-operator/Chart.yaml", base="other") == set(tags(repository))
 
@@ -78,6 +101,8 @@ def test_manifests_find_every_image_under_the_charts_version(repository: Path):
         ("localhost/agentservice-runtime:0.1.0",),
         ("localhost/agentservice-example-analyst:0.1.0",),
         ("localhost/agentservice-example-database:0.1.0",),
+        ("localhost/agentservice-example-postgres:0.1.0",),
+        ("localhost/agentservice-example-redis:0.1.0",),
     ]
 
 
