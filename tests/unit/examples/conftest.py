@@ -11,7 +11,7 @@ REPOSITORY = Path(__file__).resolve().parents[3]
 EXAMPLES = REPOSITORY / "examples"
 sys.path[:0] = [str(EXAMPLES / "data-analyst"), str(EXAMPLES / "model-server")]
 
-NOT_MANIFESTS = {"kustomization.yaml", "references.yaml"}
+NOT_MANIFESTS = {"kustomization.yaml", "references.yaml", "compose.yaml"}
 
 
 def manifests() -> list[tuple[str, dict[str, Any]]]:

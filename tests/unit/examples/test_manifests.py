@@ -46,7 +46,11 @@ def test_the_images_are_those_that_this_version_builds(examples):
     named = {
         image for path in examples.rglob("*.yaml") for image in re.findall(r"image: (localhost/\S+)", path.read_text())
     }
-    folders = [f"example-{path.parent.name}" for path in examples.glob("*/Dockerfile")]
+    # of the stack without a cluster: what a variable of it stands for
+    named |= set(
+        re.findall(r"image: \$\{\w+:-(localhost/[^}]+)\}", (examples / "compose" / "compose.yaml").read_text())
+    )
+    folders = [*(f"example-{path.parent.name}" for path in examples.glob("*/Dockerfile")), "cli"]
     assert named == {f"localhost/agentservice-{image}:{chart['appVersion']}" for image in [*folders, "runtime"]}
 
 
