@@ -379,6 +379,21 @@ def test_a_first_revision_has_nothing_to_go_back_to(deployed: Callable[[dict[str
     assert "there: hello" in cli.err
 
 
+def test_status_shows_the_workers_of_a_queue(
+    operator: OperatorProcess, cli: Cli, control_plane: StandaloneControlPlane, namespace: str
+) -> None:
+    """No kubelet runs here, so none of the pods is ready."""
+    redis = {"urlFrom": {"secretKeyRef": {"name": "redis", "key": "url"}}}
+    apply(control_plane, namespace, changed(redis=redis, queue={"enabled": True, "workers": {"replicas": 3}}))
+    at = Workbench(control_plane, namespace)
+    pods = eventually("pods of both", lambda: (found := at.list("Pod")) and len(found) == 4 and found)
+    assert cli("status", "hello") == ExitCode.NOT_READY
+    assert "workers   0 of 3 ready" in cli.out
+    assert all(pod["metadata"]["name"] in cli.out for pod in pods), "the pods of the workers too"
+    cli("status", "hello", "-o", "json")
+    assert cli.json["workers"] == {"ready": 0, "wanted": 3}
+
+
 def test_status_tells_why_it_waits_and_scripts_by_exit_code(
     deployed: Callable[[dict[str, Any]], str], cli: Cli
 ) -> None:

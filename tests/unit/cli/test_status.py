@@ -9,7 +9,8 @@ from agentservice_api import Reason
 from agentservice_api.crd import custom_resource_definition
 from agentservice_cli.cluster.advice import advice
 from agentservice_cli.cluster.doctor import Verdict, definition_check, kubernetes_version, leader, running
-from agentservice_cli.cluster.report import Report, report
+from agentservice_cli.cluster.report import Report, Workers, report
+from agentservice_cli.cluster.status import show
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 
@@ -114,6 +115,16 @@ def test_the_command_that_makes_a_missing_secret_names_it_and_the_key_that_is_wa
     waiting["spec"]["model"]["apiKey"] = {"secretKeyRef": {"name": "openai", "key": "api-key"}}
     found = " ".join(report(waiting, now=NOW).advice)
     assert "create secret generic openai --from-file=api-key=FILE" in found
+
+
+def test_the_workers_are_told_beside_the_pods_that_serve(capsys: pytest.CaptureFixture[str]) -> None:
+    deployment = {"spec": {"replicas": 4}, "status": {"readyReplicas": 1}}
+    found = report(live(), pods=[pod("hello-workers-a", ready=True)], workers=deployment, now=NOW)
+    assert (found.workers, found.document()["workers"]) == (Workers(ready=1, wanted=4), {"ready": 1, "wanted": 4})
+    show(found)
+    assert "  workers   1 of 4 ready\n" in capsys.readouterr().out
+    show(report(live(), now=NOW))
+    assert "workers" not in capsys.readouterr().out
 
 
 def test_a_paused_agent_is_told_first_of_all() -> None:

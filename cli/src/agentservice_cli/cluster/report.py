@@ -53,6 +53,14 @@ class EventLine:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Workers:
+    """The pods that only work off the queue: how many are ready, and how many there are to be."""
+
+    ready: int
+    wanted: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class Report:
     """Everything about one AgentService that a person asks for. `ready` is None before the operator has looked."""
 
@@ -69,6 +77,8 @@ class Report:
     age: float | None
     token_secret: str
     budget: str = ""
+    workers: Workers | None = None
+    """None where the queue has none of its own, or they may not be read."""
     conditions: tuple[ConditionLine, ...] = ()
     pods: tuple[PodLine, ...] = ()
     events: tuple[EventLine, ...] = ()
@@ -79,8 +89,18 @@ class Report:
         return asdict(self)
 
 
-def report(live: Manifest, *, pods: Sequence[Manifest] = (), events: Sequence[Manifest] = (), now: datetime) -> Report:
-    """Return the report on `live`. `pods` and `events` may be empty where they cannot be read."""
+def report(
+    live: Manifest,
+    *,
+    pods: Sequence[Manifest] = (),
+    events: Sequence[Manifest] = (),
+    workers: Manifest | None = None,
+    now: datetime,
+) -> Report:
+    """Return the report on `live`.
+
+    `pods`, those of workers among them, and `events` may be empty where they cannot be read; `workers` is the workers' Deployment.
+    """
     metadata, status, spec = part(live, "metadata"), part(live, "status"), part(live, "spec")
     seen = number(status, "observedGeneration") >= max(1, number(metadata, "generation"))
     conditions = tuple(_condition(condition, now) for condition in entries(status, "conditions"))
@@ -116,6 +136,9 @@ def report(live: Manifest, *, pods: Sequence[Manifest] = (), events: Sequence[Ma
         age=_since(metadata.get("creationTimestamp"), now),
         token_secret=text(status, "auth", "secretName"),
         budget=_budget(part(status, "budget")),
+        workers=None
+        if workers is None
+        else Workers(ready=number(workers, "status", "readyReplicas"), wanted=number(workers, "spec", "replicas")),
         conditions=conditions,
         pods=pod_lines,
         events=_events(events, now),

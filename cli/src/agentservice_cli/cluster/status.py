@@ -6,9 +6,9 @@ import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from agentservice_api.names import API_VERSION, KIND, LABEL_NAME
+from agentservice_api.names import API_VERSION, KIND, LABEL_NAME, LABEL_WORKERS, workers_name
 from agentservice_cli.cluster.client import Cluster, RefusedError
-from agentservice_cli.cluster.plain import Manifest
+from agentservice_cli.cluster.plain import Manifest, member
 from agentservice_cli.cluster.report import Report, report
 from agentservice_cli.exits import CliError
 from agentservice_cli.terminal import Cell, Tone, age, note, say, table, waiting
@@ -19,11 +19,16 @@ _POLL_SECONDS = 1.0
 def status_of(cluster: Cluster, *, namespace: str, name: str) -> Report:
     """Return the report on one AgentService. Raises CliError; pods and events that may not be read are left out."""
     live = agent_service(cluster, namespace=namespace, name=name)
-    pods = _if_allowed(cluster, "Pod", namespace, labelSelector=f"{LABEL_NAME}={name}")
+    pods = _if_allowed(cluster, "v1", "Pod", namespace, labelSelector=f"{LABEL_NAME}={name}")
+    workers = list[Manifest]()
+    if member(live, "spec", "queue", "enabled") and member(live, "spec", "queue", "workers") is not None:
+        pods += _if_allowed(cluster, "v1", "Pod", namespace, labelSelector=f"{LABEL_WORKERS}={name}")
+        only = f"metadata.name={workers_name(name)}"
+        workers = _if_allowed(cluster, "apps/v1", "Deployment", namespace, fieldSelector=only)
     uids = {live["metadata"]["uid"], *(pod["metadata"]["uid"] for pod in pods)}
-    events = _if_allowed(cluster, "Event", namespace)
+    events = _if_allowed(cluster, "v1", "Event", namespace)
     mine = [event for event in events if (event.get("involvedObject") or {}).get("uid") in uids]
-    return report(live, pods=pods, events=mine, now=datetime.now(tz=UTC))
+    return report(live, pods=pods, events=mine, workers=workers[0] if workers else None, now=datetime.now(tz=UTC))
 
 
 def status_of_all(cluster: Cluster, *, namespace: str | None) -> list[Report]:
@@ -88,6 +93,7 @@ def show(found: Report) -> None:
     facts = {
         "model": found.model or "the agent's own",
         "replicas": f"{found.replicas} of {found.wanted} ready",
+        "workers": f"{found.workers.ready} of {found.workers.wanted} ready" if found.workers else "",
         "revision": found.revision,
         "url": found.url,
         "token": f"Secret {found.token_secret}" if found.token_secret else "",
@@ -151,9 +157,9 @@ def _age(seconds: float | None) -> str:
     return "" if seconds is None else age(seconds)
 
 
-def _if_allowed(cluster: Cluster, kind: str, namespace: str, **query: str) -> list[Manifest]:
+def _if_allowed(cluster: Cluster, api_version: str, kind: str, namespace: str, **query: str) -> list[Manifest]:
     try:
-        return cluster.items("v1", kind, namespace, **query)
+        return cluster.items(api_version, kind, namespace, **query)
     except RefusedError as error:
         if error.status == 403:
             note(f"{kind}s may not be read: {error.message}")
