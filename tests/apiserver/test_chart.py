@@ -17,6 +17,7 @@ from devcluster.progress import Progress
 from devcluster.settings import REPOSITORY, read_settings
 from devcluster.standalone import StandaloneControlPlane, delete_namespace, new_namespace
 
+from .fake_kubelet import kubelet
 from .operator_process import OperatorProcess, Workbench, eventually
 
 CHART = REPOSITORY / "charts" / "agentservice-operator"
@@ -170,6 +171,62 @@ def test_the_operator_works_with_roles_alone(
     delete_namespace(control_plane.api, elsewhere.namespace)
 
 
+ROLES_ALONE = "watchNamespaces={{{}}}"
+
+
+@pytest.mark.parametrize("scope", ["", ROLES_ALONE], ids=["cluster-wide", "with Roles alone"])
+def test_a_secrets_changes_are_followed_as_soon_as_the_chart_lets_the_operator_read_it(
+    scope, release, helm: Helm, installed_operator, at: Workbench, control_plane: StandaloneControlPlane
+):
+    name = release(SHORT, *([scope.format(at.namespace)] if scope else []))
+    watched = {"WATCH_NAMESPACES": at.namespace} if scope else {}
+    operator = installed_operator(name, SECRETS_SECONDS="1", **watched)
+
+    def let(read: bool) -> None:
+        value = f"readSecrets.enabled={str(read).lower()}"
+        options = ("--namespace", name, "--reset-then-reuse-values", "--wait=hookOnly")
+        helm("upgrade", name, str(CHART), *options, "--set", value)
+
+    def digest() -> str | None:
+        annotations = at.get("Deployment", "agent")["spec"]["template"]["metadata"].get("annotations") or {}
+        return annotations.get("agentservice.dev/secrets-digest")
+
+    at.kubectl("create", "secret", "generic", "openai", "--from-literal=api-key=1")
+    model = {"name": "test", "apiKey": {"secretKeyRef": {"name": "openai", "key": "api-key"}}}
+    at.agent(model=model, rollout={"restartOnSecretChange": True})
+    message = at.settles("SecretChangesFollowed", "False", "SecretsUnreadable")
+    assert "rollout.restartOnSecretChange" in message
+    assert "readSecrets.enabled" in message
+    with kubelet(at):
+        at.settles("Ready", "True")
+        assert digest() is None
+        let(read=True)
+        at.settles("SecretChangesFollowed", "True", "Followed")
+        first = eventually("a digest", digest)
+        at.patch("Secret", "openai", {"stringData": {"api-key": "2"}})
+        second = eventually("another one", lambda: (now := digest()) != first and now)
+        let(read=False)
+        at.settles("SecretChangesFollowed", "False", "SecretsUnreadable")
+        at.patch("Secret", "openai", {"stringData": {"api-key": "3"}})
+        at.settles("Ready", "True")
+        assert digest() == second, "what cannot be read replaces nothing"
+    user = f"system:serviceaccount:{name}:operator"
+    let(read=True)
+
+    def may(verb: str, what: str, namespace: str) -> bool:
+        asked = ("auth", "can-i", verb, what, "--namespace", namespace, "--as", user)
+        return control_plane.kubectl(*asked, check=False).stdout.strip() == "yes"
+
+    assert may("get", "secrets", at.namespace)
+    assert may("get", f"secrets/{name}-agentservice-operator-digest-key", name)
+    assert may("get", "secrets", name) is not bool(scope), (
+        "with Roles alone it reads of its own namespace the key and nothing else"
+    )
+    for verb in ("list", "watch", "update", "patch", "delete"):
+        assert not may(verb, "secrets", at.namespace)
+    assert operator.stop() == 0
+
+
 def test_it_changes_no_lease_but_its_own(release, control_plane: StandaloneControlPlane):
     name = release()
     assert can(
@@ -233,6 +290,7 @@ def test_an_upgrade_changes_the_operator_and_nothing_it_need_not(
         "network.yaml",
         "cache.yaml",
         "conversations.yaml",
+        "secret-changes.yaml",
         "redis/redis.yaml",
         "data-analyst/data-analyst.yaml",
         "data-analyst/postgres.yaml",
@@ -341,20 +399,25 @@ def test_a_platform_says_which_models_images_and_budgets_it_allows(
     eventually("it is gone", lambda: at.find("AgentService", "agent") is None)
 
 
-def documented() -> dict[str, set[str]]:
-    """What docs/security.md says that the operator may do in a namespace it serves: verbs by resource."""
-    rows = (REPOSITORY / "docs" / "security.md").read_text().partition("\n| resource |")[2].splitlines()[2:]
+def documented(value: str = "") -> dict[str, set[str]]:
+    """What docs/security.md says that the operator may do in a namespace it serves, always or by a value of the chart: verbs by resource."""
+    head = "\n| value | resource |" if value else "\n| resource |"
+    rows = (REPOSITORY / "docs" / "security.md").read_text().partition(head)[2].splitlines()[2:]
     found: dict[str, set[str]] = {}
     for row in itertools.takewhile(lambda line: line.startswith("|"), rows):
-        resources, verbs = (cell.strip() for cell in row.split("|")[1:3])
+        cells = [cell.strip() for cell in row.split("|")[1:-1]]
+        if value and cells.pop(0) != f"`{value}`":
+            continue
+        resources, verbs = cells[:2]
         if "its own" not in resources:
             for resource in resources.split(", "):
                 found[re.sub(r" \(.*", "", resource)] = set(verbs.split(", "))
     return found
 
 
+@pytest.mark.parametrize("value", ["", "readSecrets.enabled"])
 def test_kubectl_lists_for_the_operator_exactly_the_documented_table(
-    release, control_plane: StandaloneControlPlane, namespace: str
+    value, release, control_plane: StandaloneControlPlane, namespace: str
 ):
     def listed(user: str) -> dict[str, set[str]]:
         command = ("auth", "can-i", "--list", "--no-headers", "--namespace", namespace, "--as", user)
@@ -367,9 +430,10 @@ def test_kubectl_lists_for_the_operator_exactly_the_documented_table(
                 found.setdefault(resource, set()).update(verbs.strip("[]").split())
         return found
 
-    name = release(f"watchNamespaces={{{namespace}}}")
+    name = release(f"watchNamespaces={{{namespace}}}", *([f"{value}=true"] if value else []))
     nobody = listed(f"system:serviceaccount:{name}:nobody")
     operator = listed(f"system:serviceaccount:{name}:{name}-agentservice-operator")
     more = {resource: verbs for resource, verbs in operator.items() if resource not in nobody}
-    assert {re.sub(r"^([^./]+)[^/]*", r"\1", resource): verbs for resource, verbs in more.items()} == documented()
-    assert more["secrets"] == {"create"}
+    told = {resource: verbs | documented(value).get(resource, set()) for resource, verbs in documented().items()}
+    assert {re.sub(r"^([^./]+)[^/]*", r"\1", resource): verbs for resource, verbs in more.items()} == told
+    assert more["secrets"] == ({"create", "get"} if value else {"create"})

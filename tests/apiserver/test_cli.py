@@ -379,6 +379,27 @@ def test_a_first_revision_has_nothing_to_go_back_to(deployed: Callable[[dict[str
     assert "there: hello" in cli.err
 
 
+def test_neither_a_plan_nor_a_rollback_takes_the_digest_of_secrets_for_a_part_of_the_specification(
+    operator: OperatorProcess, deployed: Callable[[dict[str, Any]], str], cli: Cli, at: Workbench
+) -> None:
+    """The command line reads no Secret, so what only a Secret decides must not look like a difference."""
+
+    def digest() -> str:
+        template = at.get("Deployment", "hello")["spec"]["template"]
+        return str(template["metadata"]["annotations"]["agentservice.dev/secrets-digest"])
+
+    at.kubectl("create", "secret", "generic", "openai", "--from-literal=api-key=1")
+    model = {"name": "test", "apiKey": {"secretKeyRef": {"name": "openai", "key": "api-key"}}}
+    followed = changed(model=model, rollout={"restartOnSecretChange": True})
+    deployed({**followed, "spec": {**followed["spec"], "agent": {"instructions": "Before."}}})
+    deployed(followed)
+    assert digest()
+    assert cli("plan", "-f", cli.file(followed), "-o", "json") == ExitCode.OK
+    assert set(signs(cli.json[0]).values()) == {"unchanged"}
+    assert cli("rollback", "hello", "--dry-run", "-o", "json") == ExitCode.OK
+    assert cli.json["specPatch"] == {"agent": {"instructions": "Before."}}
+
+
 def test_status_shows_the_workers_of_a_queue(
     operator: OperatorProcess, cli: Cli, control_plane: StandaloneControlPlane, namespace: str
 ) -> None:

@@ -147,6 +147,24 @@ async def test_what_the_server_says_of_a_secret_is_kept_to_ourselves(client: Cli
     assert "canary" not in str(caught.value) + repr(caught.value.causes)
 
 
+async def test_a_look_at_a_secrets_metadata_brings_no_value_and_the_same_version(
+    client: Client, namespace: str
+) -> None:
+    secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"namespace": namespace, "name": "s"}}
+    made = await client.create(SECRETS, secret | {"data": {"key": "Y2FuYXJ5"}}, field_manager="op")
+    seen = None
+    async with asyncio.timeout(60):
+        while seen is None:  # it comes out of the server's cache, which may not have it yet
+            try:
+                seen = await client.get_metadata(SECRETS, namespace, "s")
+            except NotFound:
+                await asyncio.sleep(0.1)
+    assert "data" not in seen
+    assert [seen["metadata"][member] for member in ("uid", "resourceVersion")] == [
+        made["metadata"][member] for member in ("uid", "resourceVersion")
+    ]
+
+
 async def test_a_dry_run_writes_nothing(client: Client, namespace: str) -> None:
     await client.create(CONFIGMAPS, config_map(namespace, "a"), field_manager="op", dry_run=True)
     await client.apply(CONFIGMAPS, config_map(namespace, "b"), field_manager="op", dry_run=True)

@@ -1,8 +1,11 @@
 """The operator may do what its code does, and nothing else."""
 
-from agentservice_api import AgentService
+import pytest
+
+from agentservice_api import AgentService, names
 from agentservice_operator.kube import resources
 from agentservice_operator.render import Platform, render
+from agentservice_operator.shell import settings
 from agentservice_operator.shell.wiring import OWNED, watched_permissions
 
 WATCH = {"get", "list", "watch"}
@@ -149,6 +152,24 @@ def test_the_price_book_is_one_config_map_of_the_release_that_may_be_read(chart)
     (rule,) = [rule for rule in role["rules"] if rule["resources"] == ["configmaps"]]
     assert (rule["resourceNames"], set(rule["verbs"])) == (["prices"], WATCH)
     assert not [rule for rule in chart.render().one("Role")["rules"] if rule["resources"] == ["configmaps"]]
+
+
+@pytest.mark.parametrize("served", [[], ["team-a"]], ids=["cluster-wide", "with Roles alone"])
+def test_secrets_are_read_only_by_name_and_only_where_the_chart_is_told_to(chart, served):
+    reading = chart.render({"readSecrets": {"enabled": True}, "watchNamespaces": served})
+    leader, *others = sorted(bound(reading, "Role"), key=lambda role: role["metadata"]["namespace"])
+    (for_agents,) = others or bound(reading, "ClusterRole")
+    assert granted(for_agents) == {**NEEDED, "secrets": {"create", "get"}}
+    own = [rule for rule in leader["rules"] if rule["resources"] == ["secrets"]]
+    key = names.digest_key_name(reading.env["LEASE_NAME"])
+    assert [(rule["verbs"], rule.get("resourceNames")) for rule in own] == [(["create"], None), (["get"], [key])]
+    assert granted(leader) == {**LEASE, "secrets": {"create", "get"}}
+
+
+def test_how_often_secrets_are_looked_at_is_what_the_operator_is_told(chart):
+    rendered = chart.render({"readSecrets": {"intervalSeconds": 300}})
+    assert settings.from_environment({"RUNTIME_IMAGE": "x", **rendered.env}).secrets_seconds == 300
+    assert settings.from_environment({"RUNTIME_IMAGE": "x", **chart.render().env}).secrets_seconds == 60
 
 
 def test_permissions_can_be_left_to_someone_else(chart):

@@ -22,6 +22,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
         ({"replicas": -1}, "/replicas"),
         ({"workers": 0}, "/workers"),
         ({"resyncSeconds": 1}, "/resyncSeconds"),
+        ({"readSecrets": {"intervalSeconds": 0}}, "/readSecrets/intervalSeconds"),
         ({"log": {"level": "verbose"}}, "/log/level"),
         ({"runtime": {"tag": "x"}}, "tag"),
         ({"watchNamespaces": "team-a"}, "/watchNamespaces"),

@@ -39,6 +39,11 @@ class ConditionType(Documented):
         "Every Gateway that `network.httpRoute` names takes the route; False says why not. Never makes Ready False. "
         "Only with `network.httpRoute`.",
     )
+    SECRET_CHANGES_FOLLOWED = (
+        "SecretChangesFollowed",
+        "A change of a Secret key that the pods read replaces them; False says why it does not. Never makes Ready False. "
+        "Only with `rollout.restartOnSecretChange`.",
+    )
     PRICES_RESOLVED = "PricesResolved", "Every model has a price, so a limit in USD can hold. Only with a budget."
     BUDGET_AVAILABLE = (
         "BudgetAvailable",
@@ -106,6 +111,15 @@ class Reason(Documented):
         "GatewayAPIMissing",
         "The Gateway API is not installed in this cluster, so there is no route. Once it is, the route is made by itself.",
     )
+    FOLLOWED = (
+        "Followed",
+        "The Secrets that the pods read are looked at, and a change of a referenced key replaces the pods.",
+    )
+    SECRETS_UNREADABLE = (
+        "SecretsUnreadable",
+        "The operator may not, or cannot, read a Secret, so that `rollout.restartOnSecretChange` has no effect: the chart's "
+        "`readSecrets.enabled` lets it. The pods are well.",
+    )
     PRICED = "Priced", "Every model has a price."
     PRICE_UNKNOWN = (
         "PriceUnknown",
@@ -126,6 +140,10 @@ class EventReason(Documented):
     RESTORED = "Restored", "A child object that someone deleted or edited was restored."
     PRUNED = "Pruned", "A child object that is no longer needed was deleted."
     READY = "Ready", "The AgentService became ready."
+    SECRET_CHANGED = (
+        "SecretChanged",
+        "A Secret key that the pods read has changed, so they are replaced (`rollout.restartOnSecretChange`).",
+    )
     CONTENDED = (
         "Contended",
         "An object was written 60 times in a short while, because the specification or somebody else keeps changing it: it is "

@@ -32,6 +32,8 @@ MANAGED_BY: Final = "agentservice-operator"
 
 ANNOTATION_INTENT: Final = f"{GROUP}/intent-hash"
 """Hash of the manifest as we rendered it; equal hash and intact ownership mean that nothing needs writing."""
+ANNOTATION_SECRETS: Final = f"{GROUP}/secrets-digest"
+"""On a pod template, with `rollout.restartOnSecretChange`: a keyed hash of the Secret keys that the pod reads."""
 ANNOTATION_ADOPT: Final = f"{GROUP}/adopt"
 ANNOTATION_PAUSED: Final = f"{GROUP}/paused"
 ANNOTATION_FORGIVE: Final = f"{GROUP}/forgive-presumed"
@@ -77,6 +79,11 @@ def generated_secret_name(name: str, uid: str) -> str:
     AgentService that is deleted and applied again must not meet the Secret of its namesake.
     """
     return f"{name}-token-{uid.replace('-', '')[:8]}"
+
+
+def digest_key_name(installation: str) -> str:
+    """Return the name of the Secret that holds the key of ANNOTATION_SECRETS; ``installation`` names the operator's Lease too."""
+    return f"{installation}-digest-key"
 
 
 def workers_name(name: str) -> str:

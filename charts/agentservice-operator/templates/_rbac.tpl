@@ -1,6 +1,6 @@
 {{- /*
 What the operator may do in a namespace that it serves. tests/chart/test_rbac.py compares this list with what the code asks for.
-Not here, on purpose: reading Secrets. `create` alone lets it hand out a generated API token, once.
+Reading Secrets is granted only by `readSecrets.enabled`, and only by name (get). `create` alone lets it hand out a generated API token, once.
 */ -}}
 {{- define "agentservice-operator.rules" -}}
 - apiGroups: [agentservice.dev]
@@ -44,7 +44,7 @@ Not here, on purpose: reading Secrets. `create` alone lets it hand out a generat
   verbs: [get, list, watch, create, patch, delete]
 - apiGroups: [""]
   resources: [secrets]
-  verbs: [create]
+  verbs: [create{{ if .Values.readSecrets.enabled }}, get{{ end }}]
 - apiGroups: [""]
   resources: [pods]
   verbs: [get, list, watch]

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from agentservice_api import AgentServiceStatus, names
 from agentservice_operator.lost import LostLedgers
-from agentservice_operator.manifest import ChildKey, Key, Manifest, agent_of
+from agentservice_operator.manifest import ChildKey, Key, Manifest, Owner, agent_of
 from agentservice_operator.plan import controller_uid
 from agentservice_operator.rollout import Observation
 
@@ -83,6 +83,11 @@ class Caches:
             for kind, store in self.children.items()
             for live in store.by_index(BY_SERVICE, key)
         }
+
+    def deployment(self, owner: Owner) -> Manifest | None:
+        """Return the Deployment of the pods that serve, None unless ``owner`` controls it."""
+        live = self.children["Deployment"].get(owner.namespace, owner.name)
+        return live if live is not None and controller_uid(live) == owner.uid else None
 
     def observation(self, key: Key, uid: str) -> Observation:
         """Return the Deployments that the AgentService with ``uid`` controls, and what became of their pods."""

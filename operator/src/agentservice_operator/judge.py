@@ -14,6 +14,7 @@ from agentservice_operator.render import Rendered
 from agentservice_operator.rollout import STALLING, Observation, Verdict, judge_rollout
 from agentservice_operator.routing import route_accepted
 from agentservice_operator.scaling import scaling_active
+from agentservice_operator.secret_keys import Followed
 
 MESSAGE_LIMIT: Final = 2048
 """Characters of a condition's message; the CRD would take more, a person would not."""
@@ -38,6 +39,8 @@ class Desired:
     spec: AgentServiceSpec
     rendered: Rendered
     references_secrets: bool
+    secret_changes: Followed | None = None
+    """None where a change of a Secret does nothing."""
 
 
 def judge(
@@ -62,6 +65,7 @@ def judge(
         ConditionType.READY: ready,
         ConditionType.SPEC_ACCEPTED: _spec_accepted(obstacle),
         ConditionType.SECRETS_READY: _secrets_ready(desired, observation),
+        **_secret_changes(desired, previous),
         **_scaling(desired, observation, previous),
         **_routing(desired, observation, previous),
         **_budget(desired, standing, previous),
@@ -152,6 +156,13 @@ def _secrets_ready(desired: Desired | None, observation: Observation) -> Verdict
         reason=Reason.NO_PODS,
         message=f"no pod of revision {revision} has mounted the referenced Secrets yet",
     )
+
+
+def _secret_changes(desired: Desired | None, previous: AgentServiceStatus) -> dict[ConditionType, Verdict]:
+    if desired is None:  # the pods go on with what they were started with
+        return _as_known(previous, ConditionType.SECRET_CHANGES_FOLLOWED)
+    followed = desired.secret_changes
+    return {} if followed is None else {ConditionType.SECRET_CHANGES_FOLLOWED: followed.verdict}
 
 
 def _scaling(

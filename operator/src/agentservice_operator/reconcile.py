@@ -8,9 +8,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final
 
-from agentservice_api import AgentService, AgentServiceStatus, Reason, names
+from agentservice_api import AgentServiceStatus, Reason, names
 from agentservice_api.budget.ledger import LEDGER_KIND
-from agentservice_api.spec import AuthType
 from agentservice_operator.admitted import Admitted
 from agentservice_operator.bookkeeping import Bookkeeper, Kept
 from agentservice_operator.budget import Figures, Standing, budget_announcements, is_usage_alone, standing
@@ -31,6 +30,9 @@ from agentservice_operator.render import Platform, Rendered, hold_back, let_go, 
 from agentservice_operator.render.secret import render_generated_secret
 from agentservice_operator.report import Announcement, contention, transitions, written
 from agentservice_operator.scaling import is_held_back, leaves_keda, needs_custom_metrics
+from agentservice_operator.secret_changes import follow
+from agentservice_operator.secret_keys import digest_at_work, references
+from agentservice_operator.secret_reader import SecretReader
 from agentservice_operator.write import Writer, refused
 
 RETRY_REFUSED_SECONDS: Final = 10.0
@@ -90,6 +92,7 @@ class Reconciler:
         platform: Platform,
         defaults: Mapping[str, Any],
         effects: Effects,
+        secrets: SecretReader,
         prices: PlatformPrices | None = None,
     ) -> None:
         self._client = client
@@ -97,6 +100,7 @@ class Reconciler:
         self._platform = platform
         self._defaults = defaults
         self._effects = effects
+        self._secrets = secrets
         self._prices = prices or PlatformPrices("")
         self._instructions = Instructions(client=client, references=caches.references)
         self._discovery = Discovery(client=client, clock=effects.monotonic)
@@ -119,11 +123,12 @@ class Reconciler:
         paused = annotations.get(names.ANNOTATION_PAUSED) == "true"
         adopt = annotations.get(names.ANNOTATION_ADOPT) == "true"
 
-        desired, obstacle = await self._desired(live)
+        desired, obstacle = await self._desired(live, owner, paused=paused)
         secret_name = previous.auth.secret_name if previous.auth else None
         budget, kept, refused = await self._keep_ledger(key, live, desired, previous, paused=paused)
         obstacle = obstacle or refused
-        waits = [kept.wait]
+        followed = desired.secret_changes if desired is not None else None
+        waits = [kept.wait, followed.again_in if followed is not None else None]
         if (
             desired is not None
             and desired.spec.autoscaling is not None
@@ -153,7 +158,7 @@ class Reconciler:
                 done, obstacle = await self._writer.write(changes, owner, desired.rendered, adopt=adopt)
                 if kedas:
                     obstacle = obstacle or _WAITS_FOR_KEDA
-                for announcement in written(done):
+                for announcement in written(done, secret_changed=followed is not None and followed.is_change):
                     logger.info("%s", announcement.note)
                     self._effects.announce(live, announcement)
                 self._count(key, live, {change.child.kind for change in done if change.cause is not None})
@@ -223,7 +228,7 @@ class Reconciler:
         prices = self._prices.resolved(spec, terms, now=self._effects.now())
         return standing(spec.budget, prices, kept.windows), kept, obstacle
 
-    async def _desired(self, live: Manifest) -> tuple[Desired | None, Obstacle | None]:
+    async def _desired(self, live: Manifest, owner: Owner, *, paused: bool) -> tuple[Desired | None, Obstacle | None]:
         try:
             resource = parse(live, defaults=self._defaults)
             instructions = await self._instructions.of(resource)
@@ -232,8 +237,19 @@ class Reconciler:
         except UnresolvedReferenceError as error:
             return None, Obstacle(reason=Reason.REFERENCE_NOT_FOUND, message=str(error), stalls=False, rejects=True)
         rendered = render(resource, platform=self._platform, instructions=instructions)
+        followed = None
+        if resource.spec.rollout.restart_on_secret_change:
+            deployment = self._caches.deployment(owner)
+            at_work = digest_at_work(resource.spec.rollout, deployment and deployment["spec"]["template"])
+            followed = await follow(self._secrets, owner, rendered, at_work=at_work, paused=paused)
+            rendered = render(
+                resource, platform=self._platform, instructions=instructions, secret_digest=followed.digest
+            )
         self._effects.log_revision(rendered.revision)
-        return Desired(spec=resource.spec, rendered=rendered, references_secrets=_references_secrets(resource)), None
+        references_secrets = bool(references(rendered.children))
+        return Desired(
+            spec=resource.spec, rendered=rendered, references_secrets=references_secrets, secret_changes=followed
+        ), None
 
     async def _ensure_secret(
         self, owner: Owner, desired: Desired, previous: AgentServiceStatus
@@ -318,19 +334,6 @@ class Reconciler:
         left = USAGE_SECONDS - (self._effects.now() - told).total_seconds() if told is not None else 0.0
         # More than the whole is left after a clock that was wrong has been put back.
         return left if 0 < left <= USAGE_SECONDS else None
-
-
-def _references_secrets(resource: AgentService) -> bool:
-    spec = resource.spec
-    return bool(
-        any(model.api_key for _, model in spec.models)
-        or spec.budget_is_in_redis
-        or spec.auth.type is AuthType.BEARER_TOKEN
-        or any(server.headers for server in spec.agent.mcp_servers)
-        or any(entry.value_from and entry.value_from.secret_key_ref for entry in spec.runtime.env)
-        or any(source.secret_ref for source in spec.runtime.env_from)
-        or any(volume.secret for volume in spec.runtime.volumes)
-    )
 
 
 def _finds_orphans(changes: Plan) -> bool:

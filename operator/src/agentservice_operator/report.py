@@ -34,15 +34,21 @@ class Announcement:
     warning: bool = False
 
 
-def written(changes: Iterable[Change]) -> Iterator[Announcement]:
-    """Yield one announcement for each cause for which children were written."""
+def written(changes: Iterable[Change], *, secret_changed: bool = False) -> Iterator[Announcement]:
+    """Yield one announcement for each cause for which children were written; ``secret_changed``: Deployments were, because of a Secret."""
     by_cause: dict[Cause, list[str]] = {}
+    replaced: list[str] = []
     for change in changes:
         if change.cause is not None and change.verb in (Verb.CREATE, Verb.APPLY, Verb.DELETE):
             by_cause.setdefault(change.cause, []).append(str(change.child))
+            if secret_changed and change.child.kind == "Deployment" and change.verb is Verb.APPLY:
+                replaced.append(str(change.child))
     for cause, children in by_cause.items():
         reason, word = _BY_CAUSE[cause]
         yield Announcement(reason=reason.value, action="Apply", note=f"{word} {', '.join(children)}")
+    if replaced:
+        note = f"a Secret key that the pods read has changed: those of {', '.join(replaced)} are replaced (rollout.restartOnSecretChange)"
+        yield Announcement(reason=EventReason.SECRET_CHANGED.value, action="Apply", note=note)
 
 
 def contention(kinds: Collection[str]) -> Announcement:

@@ -22,6 +22,7 @@ from agentservice_operator.lost import LostLedgers
 from agentservice_operator.manifest import Key, Manifest
 from agentservice_operator.reconcile import Effects, Reconciler
 from agentservice_operator.render import Platform
+from agentservice_operator.secret_reader import SecretReader
 from agentservice_operator.shell.wiring import LEDGER_WATCH, OWNED
 
 IMAGE = "registry.example/agentservice-runtime:1"
@@ -157,8 +158,22 @@ async def _reconciled(manifest: Manifest) -> list[dict[str, Any]]:
         server_time=lambda: datetime.now(UTC),
         wrote=lambda key, kinds: 0.0,
     )
+    secrets = SecretReader(
+        client=client,
+        namespace="",
+        key_name="",
+        interval=60,
+        clock=effects.monotonic,
+        random=effects.monotonic,
+        new_key=bytes,
+    )
     reconciler = Reconciler(
-        client=client, caches=caches, platform=Platform(runtime_image=IMAGE), defaults={}, effects=effects
+        client=client,
+        caches=caches,
+        platform=Platform(runtime_image=IMAGE),
+        defaults={},
+        effects=effects,
+        secrets=secrets,
     )
     await reconciler.reconcile(Key(metadata["namespace"], metadata["name"]))
     return client.sent

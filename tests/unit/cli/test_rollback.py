@@ -7,7 +7,7 @@ import pytest
 
 from agentservice_api import AgentService
 from agentservice_cli.cluster.merging import apply_merge_patch
-from agentservice_cli.cluster.revisions import Revision, choose, restoration, revisions
+from agentservice_cli.cluster.revisions import Revision, choose, left_over, restoration, revisions
 from agentservice_cli.cluster.rollback import gitops_of
 from agentservice_cli.exits import CliError
 from agentservice_operator.render import Platform, Rendered, render
@@ -16,10 +16,16 @@ PLATFORM = Platform(runtime_image="runtime:1")
 UID = "6f7c1c2e-1111-2222-3333-444455556666"
 
 
-def rendered(spec: dict[str, Any], *, instructions: str | None = None, platform: Platform = PLATFORM) -> Rendered:
+def rendered(
+    spec: dict[str, Any],
+    *,
+    instructions: str | None = None,
+    platform: Platform = PLATFORM,
+    secret_digest: str | None = None,
+) -> Rendered:
     metadata = {"name": "hello", "namespace": "team-a", "uid": UID}
     resource = AgentService.model_validate({"metadata": metadata, "spec": spec})
-    return render(resource, platform=platform, instructions=instructions)
+    return render(resource, platform=platform, instructions=instructions, secret_digest=secret_digest)
 
 
 def revision(made: Rendered, *, number: int, current: bool = False) -> Revision:
@@ -83,6 +89,23 @@ def test_what_is_restored_renders_exactly_the_revision_both_ways(change: dict[st
     assert rendered(changed).revision != rendered(OLD).revision
     assert rendered(restored(OLD, changed)).revision == rendered(OLD).revision
     assert rendered(restored(changed, OLD)).revision == rendered(changed).revision
+
+
+def test_a_revision_that_a_changed_secret_made_is_passed_over_and_no_part_of_its_digest_comes_back() -> None:
+    new = {**OLD, "agent": {"instructions": "New."}, "runtime": {"podAnnotations": {"a": "b"}}}
+    oldest = revision(rendered(OLD, secret_digest="0" * 32), number=1)
+    before = revision(rendered(new, secret_digest="1" * 32), number=2)
+    current = revision(rendered(new, secret_digest="2" * 32), number=3, current=True)
+    assert choose([current, before, oldest], None) == (current, oldest)
+    assert choose([current, before, oldest], "2") == (current, before)
+    assert restoration(new, current, before).spec_patch == {}
+    assert apply_merge_patch(new, restoration(new, current, oldest).spec_patch)["agent"] == OLD["agent"]
+    assert "podAnnotations" not in str(restoration({**OLD}, oldest, oldest).spec_patch)
+    assert left_over(rendered(new, secret_digest="2" * 32).children[-1]["spec"]["template"], before) == (
+        "the Secrets that its pods read",
+    )
+    with pytest.raises(CliError, match="no earlier revision of another specification"):
+        choose([current, before], None)
 
 
 def test_what_is_no_part_of_a_revision_stays() -> None:

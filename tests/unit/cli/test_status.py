@@ -150,6 +150,7 @@ def test_every_reason_of_ready_has_advice() -> None:
         Reason.SCALING, Reason.SCALED_EXTERNALLY, Reason.NOT_SCALING, Reason.SCALE_OUT_OFF, Reason.AUTOSCALER_PENDING,
         Reason.ROUTED, Reason.ROUTE_REFUSED, Reason.ROUTE_PENDING, Reason.GATEWAY_API_MISSING,
         Reason.KEDA_MISSING, Reason.PROMETHEUS_UNKNOWN, Reason.CUSTOM_METRICS_MISSING,
+        Reason.FOLLOWED, Reason.SECRETS_UNREADABLE,
     }  # fmt: skip
     for reason in set(Reason) - never_of_ready:
         found = list(advice(reason, namespace="team-a", name="hello", pod="p", secret={}))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from agentservice_api import AgentServiceStatus, Reason, names
 from agentservice_operator.judge import Desired, Obstacle, judge
 from agentservice_operator.manifest import Manifest
 from agentservice_operator.rollout import Observation
+from agentservice_operator.secret_keys import Followed, is_unreadable
 
 from .builders import agent_service, rendered
 
@@ -270,3 +272,20 @@ def test_a_missed_progress_deadline_stalls() -> None:
     live = deployment(want, availableReplicas=0, readyReplicas=0, conditions=late)
     found = conditions(want, Observation(deployment=live))
     assert found["Stalled"]["reason"] == "ProgressDeadlineExceeded"
+
+
+def test_secrets_that_cannot_be_read_take_nothing_from_ready_and_are_told_on_while_a_specification_is_refused() -> None:
+    verdict = is_unreadable("team-a/openai", why="", forbidden=True)
+    want = replace(desired(), secret_changes=Followed(verdict=verdict))
+    observation = Observation(deployment=deployment(want))
+    found = conditions(want, observation)
+    assert found["Ready"]["status"] == "True"
+    assert (found["SecretChangesFollowed"]["status"], found["SecretChangesFollowed"]["message"]) == (
+        "False",
+        verdict.message,
+    )
+    assert "SecretChangesFollowed" not in conditions(desired(), observation)
+    refused = Obstacle(reason=Reason.INVALID_SPEC, message="no", stalls=True, rejects=True)
+    before = AgentServiceStatus.model_validate({"conditions": list(found.values())})
+    again = conditions(None, observation, obstacle=refused, previous=before)
+    assert again["SecretChangesFollowed"]["message"] == verdict.message

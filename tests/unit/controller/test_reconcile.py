@@ -17,7 +17,7 @@ from agentservice_operator.lost import LostLedgers
 from agentservice_operator.manifest import Key, Manifest
 from agentservice_operator.reconcile import Effects, Reconciler
 
-from .builders import PLATFORM, UID
+from .builders import PLATFORM, UID, secret_reader
 from .test_plan import stored
 
 KEY = Key("team-a", "support")
@@ -131,7 +131,9 @@ def setting(live: Manifest) -> tuple[Server, Caches, Reconciler, list[Key]]:
     return (
         server,
         caches,
-        Reconciler(client=client, caches=caches, platform=PLATFORM, defaults={}, effects=effects),
+        Reconciler(
+            client=client, caches=caches, platform=PLATFORM, defaults={}, effects=effects, secrets=secret_reader(client)
+        ),
         told,
     )
 

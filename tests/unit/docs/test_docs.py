@@ -41,6 +41,7 @@ OF_OTHERS = {"rules"}
 QUIET = {
     "Available",
     "Accepted",
+    "Followed",
     "Mounted",
     "NoPods",
     "NotReferenced",
@@ -137,6 +138,7 @@ def test_operations_says_what_to_do_about_every_reason_that_asks_for_something()
         *first_column(page("docs/operations.md"), "budget's reason"),
         *first_column(page("docs/operations.md"), "autoscaling's reason"),
         *first_column(page("docs/operations.md"), "route's reason"),
+        *first_column(page("docs/operations.md"), "secrets' reason"),
     ]
     assert sorted(told) == sorted({reason.value for reason in Reason} - QUIET)
 

@@ -46,3 +46,9 @@ class RolloutSpec(Model):
     revision_history_limit: Annotated[int, Field(ge=0, le=100)] = Field(
         default=3, description="Old revisions kept for `agentservice rollback`. Default 3."
     )
+    restart_on_secret_change: bool = Field(
+        default=False,
+        description="Replaces the pods when a key of a Secret that they read has changed, within about a minute; other keys of that Secret do "
+        "nothing. Needs `readSecrets.enabled` of the operator's chart; switching it on or off replaces the pods once. Default false: files of "
+        "keys are read again without a restart, environment variables are not.",
+    )

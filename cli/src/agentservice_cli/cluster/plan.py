@@ -115,11 +115,13 @@ def plan(
     resource = resource_of(stored, namespace=namespace, uid=uid, installation=installation, origin=document.origin)
     reference = instructions_reference(resource)
     instructions = None if reference is None else _config_map_text(cluster, namespace, *reference, sources=sources)
-    rendered = children_of(resource, installation=installation, instructions=instructions)
+    deployment = cluster.find("apps/v1", "Deployment", namespace, name)
+    template = None if deployment is None else part(deployment, "spec", "template")
+    rendered = children_of(resource, installation=installation, instructions=instructions, template=template)
     if rendered.generated_secret and not text(live, "status", "auth", "secretName"):
         shown = rendered.generated_secret if live else f"{name}-token-UID8"
         changes.append(Change("Secret", shown, Action.CREATED, note="generated once, with a random token"))
-    changes += _children(cluster, rendered, namespace=namespace, uid=uid)
+    changes += _children(cluster, rendered, template, namespace=namespace, uid=uid)
     changes += _pruned(cluster, rendered, namespace=namespace, name=name, uid=uid)
     return AgentPlan(namespace, name, tuple(changes))
 
@@ -156,9 +158,11 @@ def replacement(live: Manifest, wanted: Manifest) -> Manifest:
     return {**live, "metadata": metadata, "spec": spec}
 
 
-def _children(cluster: Cluster, rendered: Rendered, *, namespace: str, uid: str) -> Iterable[Change]:
+def _children(
+    cluster: Cluster, rendered: Rendered, template: Manifest | None, *, namespace: str, uid: str
+) -> Iterable[Change]:
     config_maps = _own(cluster, "ConfigMap", namespace=namespace, uid=uid)
-    current = _current_config_map(cluster, rendered, namespace=namespace)
+    current = None if template is None else config_map_of(template)
     for child in rendered.children:
         kind, name = child["kind"], child["metadata"]["name"]
         try:
@@ -222,13 +226,6 @@ def _config_map_change(child: Manifest, live: Manifest | None, current: Manifest
     old, new = {"kind": "ConfigMap", "data": current.get("data")}, {"kind": "ConfigMap", "data": child["data"]}
     note = f"the agent's configuration, compared with {current['metadata']['name']}, which is kept for a rollback"
     return Change("ConfigMap", name, Action.CREATED, diff(old, new), note)
-
-
-def _current_config_map(cluster: Cluster, rendered: Rendered, *, namespace: str) -> str | None:
-    """Return the name of the ConfigMap that the Deployment mounts now."""
-    name = next(child["metadata"]["name"] for child in rendered.children if child["kind"] == "Deployment")
-    deployment = cluster.find("apps/v1", "Deployment", namespace, name)
-    return None if deployment is None else config_map_of(part(deployment, "spec", "template"))
 
 
 def _pruned(cluster: Cluster, rendered: Rendered, *, namespace: str, name: str, uid: str) -> Iterable[Change]:

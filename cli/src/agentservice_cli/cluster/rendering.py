@@ -15,6 +15,7 @@ from agentservice_cli.exits import CliError
 from agentservice_cli.local.sources import Missing, SourceKind, Sources, missing_error
 from agentservice_operator.parse import SpecError, parse
 from agentservice_operator.render import Rendered, render
+from agentservice_operator.secret_keys import digest_at_work
 
 Manifest = dict[str, Any]
 
@@ -39,9 +40,19 @@ def resource_of(
         ) from None
 
 
-def children_of(resource: AgentService, *, installation: Installation, instructions: str | None) -> Rendered:
-    """Return the children. `instructions` is the text behind instructionsFrom, when it is used."""
-    return render(resource, platform=installation.platform, instructions=instructions)
+def children_of(
+    resource: AgentService,
+    *,
+    installation: Installation,
+    instructions: str | None,
+    template: Mapping[str, Any] | None = None,
+) -> Rendered:
+    """Return the children. `instructions` is the text behind instructionsFrom, when it is used.
+
+    `template` is the pods' of now, where there are any: its digest of Secrets, which only the operator reads, is kept.
+    """
+    digest = digest_at_work(resource.spec.rollout, dict(template) if template else None)
+    return render(resource, platform=installation.platform, instructions=instructions, secret_digest=digest)
 
 
 def instructions_from(resource: AgentService, sources: Sources) -> str | None:

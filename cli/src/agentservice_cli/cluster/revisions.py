@@ -12,12 +12,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from agentservice_api.names import CONFIG_FILE, GENERATED_TOKEN_KEY, LABEL_REVISION
+from agentservice_api.names import ANNOTATION_SECRETS, CONFIG_FILE, GENERATED_TOKEN_KEY, LABEL_REVISION
 from agentservice_cli.cluster.differences import paths
 from agentservice_cli.cluster.merging import merge_patch
 from agentservice_cli.cluster.plain import Manifest, entries, member, number, part, text
 from agentservice_cli.exits import CliError
 
+_TEMPLATE_HASH = "pod-template-hash"
+"""A label that the Deployment's controller adds."""
 _NUMBER = "deployment.kubernetes.io/revision"
 _OUR_VARIABLES = frozenset({"AGENTSERVICE_REVISION", "POD_NAME", "ENVIRONMENT"})
 _OUR_VOLUMES = frozenset({"config", "secrets", "tmp"})
@@ -88,6 +90,8 @@ def revisions(
 def choose(found: Sequence[Revision], wanted: str | None) -> tuple[Revision, Revision]:
     """Return the current revision and the one to go back to: the one before it, or `wanted` (number or hash).
 
+    Revisions before it of the same specification, whose pods were replaced because of a Secret, are passed over.
+
     Raises CliError that lists what there is.
     """
     current = next((revision for revision in found if revision.current), None)
@@ -97,9 +101,10 @@ def choose(found: Sequence[Revision], wanted: str | None) -> tuple[Revision, Rev
         )
     listing = ", ".join(f"{r.number} ({r.name}{', current' if r.current else ''})" for r in found)
     if wanted is None:
-        target = next((revision for revision in found if revision.number < current.number), None)
+        before = (revision for revision in found if revision.number < current.number)
+        target = next((revision for revision in before if not _differ_in_secrets_alone(current, revision)), None)
         if target is None:
-            raise CliError("there is no earlier revision", mend=f"revisions kept: {listing}")
+            raise CliError("there is no earlier revision of another specification", mend=f"revisions kept: {listing}")
     else:
         target = next((r for r in found if wanted in (str(r.number), r.name)), None)
         if target is None:
@@ -213,7 +218,9 @@ _RUNTIME: Mapping[str, Callable[[Manifest], Any]] = {
     "tolerations": lambda template: entries(template, "spec", "tolerations"),
     "volumes": _volumes,
     "volumeMounts": _mounts,
-    "podAnnotations": lambda template: part(template, "metadata", "annotations"),
+    "podAnnotations": lambda template: {
+        key: value for key, value in part(template, "metadata", "annotations").items() if key != ANNOTATION_SECRETS
+    },
 }
 """A field of spec.runtime, and how a pod template says it."""
 
@@ -225,7 +232,20 @@ def _written(template: Manifest) -> Manifest:
         "runtime.serviceAccountName": text(template, "spec", "serviceAccountName"),
         "runtime.priorityClassName": text(template, "spec", "priorityClassName"),
         "the agent's configuration": config_map_of(template),
+        "the Secrets that its pods read": text(template, "metadata", "annotations", ANNOTATION_SECRETS),
     }
+
+
+def _differ_in_secrets_alone(current: Revision, other: Revision) -> bool:
+    """Tell whether pods of `other` were replaced by those of `current` because a Secret had changed, and for nothing else."""
+
+    def rest(revision: Revision) -> Manifest:
+        metadata = part(revision.template, "metadata")
+        annotations = {k: v for k, v in part(metadata, "annotations").items() if k != ANNOTATION_SECRETS}
+        labels = {k: v for k, v in part(metadata, "labels").items() if k not in (LABEL_REVISION, _TEMPLATE_HASH)}
+        return {**revision.template, "metadata": {"annotations": annotations, "labels": labels}}
+
+    return current.name != other.name and rest(current) == rest(other)
 
 
 def _removals(patch: Manifest, path: str = "") -> Iterator[str]:

@@ -83,7 +83,7 @@ def prepare(
     spec = apply_merge_patch(live["spec"], change.spec_patch)
     lines = diff({"spec": live["spec"]}, {"spec": spec})
     gitops = gitops_of(live["metadata"])
-    notes = [*change.notes, *_exactness(live, spec, target, installation), _NOT_PART]
+    notes = [*change.notes, *_exactness(live, spec, current, target, installation), _NOT_PART]
     if not gitops:
         notes.append(
             "change the manifest that you apply from in the same way, or the next apply brings the newer one back"
@@ -129,7 +129,9 @@ def gitops_of(metadata: Mapping[str, Any]) -> str:
     return next((tool for tool, is_it in by_manager.items() if any(map(is_it, managers))), "")
 
 
-def _exactness(live: Manifest, spec: Any, target: Revision, installation: Installation | None) -> list[str]:
+def _exactness(
+    live: Manifest, spec: Any, current: Revision, target: Revision, installation: Installation | None
+) -> list[str]:
     """Return whether the result is the revision itself, by rendering it as the operator will."""
     if installation is None:
         return [
@@ -145,7 +147,7 @@ def _exactness(live: Manifest, spec: Any, target: Revision, installation: Instal
     )
     kept = text(target.config, "agent", "instructions")
     instructions = kept if instructions_reference(resource) is not None else None
-    rendered = children_of(resource, installation=installation, instructions=instructions)
+    rendered = children_of(resource, installation=installation, instructions=instructions, template=current.template)
     if rendered.revision == target.name:
         return [f"the pods will be exactly those of revision {target.name}"]
     deployment = next(child for child in rendered.children if child["kind"] == "Deployment")

@@ -116,6 +116,10 @@ class Client:
     async def get(self, resource: Resource, namespace: str | None, name: str) -> Manifest:
         return await self._object(requests.get(resource, namespace, name))
 
+    async def get_metadata(self, resource: Resource, namespace: str | None, name: str) -> Manifest:
+        """As `get`, but only apiVersion, kind and metadata (PartialObjectMetadata), and perhaps a moment old."""
+        return await self._object(requests.get(resource, namespace, name, metadata_only=True))
+
     async def serves(self, group: str) -> bool:
         """Tell whether a group of APIs is registered, in whichever version."""
         try:

@@ -46,14 +46,16 @@ class Request:
         return self.method != "GET" and ("dryRun", "All") not in self.query
 
 
-def get(resource: Resource, namespace: str | None, name: str) -> Request:
+def get(resource: Resource, namespace: str | None, name: str, *, metadata_only: bool = False) -> Request:
+    """The newest state. With `metadata_only` what the server's watch cache has (resourceVersion 0): cheap, and perhaps a moment old."""
     return Request(
         verb="get",
         method="GET",
         path=resource.path(namespace, name),
         resource=resource,
         idempotent=True,
-        headers={"Accept": JSON},
+        query=_query(resourceVersion="0") if metadata_only else (),
+        headers={"Accept": _PARTIAL.format("PartialObjectMetadata") if metadata_only else JSON},
     )
 
 

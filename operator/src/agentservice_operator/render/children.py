@@ -59,8 +59,14 @@ class Rendered:
     """Whether the installation knows a Prometheus for KEDA to ask."""
 
 
-def render(resource: AgentService, *, platform: Platform, instructions: str | None = None) -> Rendered:
-    """Return the children of ``resource``; ``instructions`` is the text behind `instructionsFrom`, when it is used."""
+def render(
+    resource: AgentService, *, platform: Platform, instructions: str | None = None, secret_digest: str | None = None
+) -> Rendered:
+    """Return the children of ``resource``.
+
+    ``instructions`` is the text behind `instructionsFrom`, when it is used; ``secret_digest`` that of the Secrets which its pods read
+    (`secret_keys`), where a change of them replaces the pods.
+    """
     spec, metadata = resource.spec, resource.metadata
     owner = Owner(namespace=metadata.namespace, name=metadata.name, uid=metadata.uid)
     generated = None
@@ -84,6 +90,7 @@ def render(resource: AgentService, *, platform: Platform, instructions: str | No
             config_map=config_map["metadata"]["name"],
             image=spec.runtime.image or platform.runtime_image,
             image_pull_policy=spec.runtime.image_pull_policy or platform.runtime_image_pull_policy,
+            secret_digest=secret_digest,
         )
         for fleet in of
     ]

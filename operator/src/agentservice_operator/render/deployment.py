@@ -18,6 +18,7 @@ def render_deployment(
     config_map: str,
     image: str,
     image_pull_policy: ImagePullPolicy,
+    secret_digest: str | None,
 ) -> tuple[Manifest, str]:
     """Return the Deployment and its revision.
 
@@ -25,7 +26,13 @@ def render_deployment(
     else is. It labels the pods, and through that label each pod knows its own.
     """
     template = pod_template(
-        fleet, spec, config=config, config_map=config_map, image=image, image_pull_policy=image_pull_policy
+        fleet,
+        spec,
+        config=config,
+        config_map=config_map,
+        image=image,
+        image_pull_policy=image_pull_policy,
+        secret_digest=secret_digest,
     )
     revision = names.short_hash(canonical(template))
     template = _with_label(template, names.LABEL_REVISION, revision)

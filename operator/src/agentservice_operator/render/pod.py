@@ -35,6 +35,7 @@ def pod_template(
     config_map: str,
     image: str,
     image_pull_policy: ImagePullPolicy,
+    secret_digest: str | None,
 ) -> Manifest:
     """Return the pod template, without the label that names its revision."""
     runtime = spec.runtime
@@ -80,8 +81,9 @@ def pod_template(
     if runtime.image_pull_secrets:
         pod["imagePullSecrets"] = [_plain(secret) for secret in runtime.image_pull_secrets]
     meta: Manifest = {"labels": {**runtime.pod_labels, **fleet.pod_labels, **_ledger_label(config)}}
-    if runtime.pod_annotations:
-        meta["annotations"] = dict(runtime.pod_annotations)
+    digest = {} if secret_digest is None else {names.ANNOTATION_SECRETS: secret_digest}
+    if runtime.pod_annotations or digest:
+        meta["annotations"] = {**runtime.pod_annotations, **digest}
     return {"metadata": meta, "spec": pod}
 
 

@@ -188,6 +188,7 @@ class Process:
                 prices=prices,
                 queue=queue,
                 clock=time.monotonic,
+                random=_random,
             ),
             metrics=self._metrics,
             clock=time.monotonic,

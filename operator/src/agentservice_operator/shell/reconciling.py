@@ -6,6 +6,7 @@ import secrets
 from collections.abc import Callable, Collection
 from datetime import UTC, datetime
 
+from agentservice_api import names
 from agentservice_api.spec import ImagePullPolicy
 from agentservice_operator.caches import Caches
 from agentservice_operator.kube.client import Client
@@ -17,6 +18,7 @@ from agentservice_operator.queue import WorkQueue
 from agentservice_operator.reconcile import Effects, Reconciler
 from agentservice_operator.render import ApiServerAddresses, Platform
 from agentservice_operator.report import Announcement
+from agentservice_operator.secret_reader import SecretReader
 from agentservice_operator.shell.logging import set_revision
 from agentservice_operator.shell.metrics import Metrics
 from agentservice_operator.shell.settings import Settings
@@ -32,8 +34,9 @@ def build_reconciler(
     prices: PlatformPrices,
     queue: WorkQueue,
     clock: Callable[[], float],
+    random: Callable[[], float],
 ) -> Reconciler:
-    """The reconciler with the real clock, randomness, events and metrics. `clock` is monotonic seconds."""
+    """The reconciler with the real clock, randomness, events and metrics. `clock` is monotonic seconds, `random` [0, 1)."""
     paces = Paces(clock=clock)
 
     def wrote(key: Key, kinds: Collection[str]) -> float:
@@ -62,6 +65,15 @@ def build_reconciler(
         ),
         defaults=settings.agent_defaults,
         prices=prices,
+        secrets=SecretReader(
+            client=client,
+            namespace=settings.pod_namespace,
+            key_name=names.digest_key_name(settings.lease_name),
+            interval=settings.secrets_seconds,
+            clock=clock,
+            random=random,
+            new_key=secrets.token_bytes,
+        ),
         effects=Effects(
             now=lambda: datetime.now(UTC),
             token=lambda: secrets.token_urlsafe(32),

@@ -51,7 +51,8 @@ class Settings:
     """The process's settings.
 
     `watch_namespaces`: empty means the whole cluster. `workers`: reconciles at a time, 1 to 100. `resync_seconds`: how
-    often each object is looked at though nothing happened, 30 to 86400. `agent_defaults` is what a platform sets for
+    often each object is looked at though nothing happened, 30 to 86400. `secrets_seconds`: how often Secrets are looked at for agents
+    that restart when one changes, 1 to 3600. `agent_defaults` is what a platform sets for
     all agents (the chart's `agentDefaults`). `api_server_cidrs` and `api_server_ports` are where pods with a NetworkPolicy may reach the
     API server. `price_book` names a ConfigMap in the operator's namespace; empty: none. `prometheus_address` is the URL of a Prometheus that KEDA may ask; empty:
     none.
@@ -70,6 +71,7 @@ class Settings:
     api_server_ports: tuple[int, ...] = _API_SERVER.ports
     workers: int = 32
     resync_seconds: int = 600
+    secrets_seconds: int = 60
     log_level: int = logging.INFO
     log_format: LogFormat = LogFormat.JSON
     http_port: int = 8080
@@ -144,6 +146,7 @@ def from_environment(environ: Mapping[str, str]) -> Settings:
         ),
         workers=read("WORKERS", 32, _between(1, 100), "give a whole number from 1 to 100"),
         resync_seconds=read("RESYNC_SECONDS", 600, _between(30, 86400), "give whole seconds from 30 to 86400"),
+        secrets_seconds=read("SECRETS_SECONDS", 60, _between(1, 3600), "give whole seconds from 1 to 3600"),
         log_level=read("LOG_LEVEL", logging.INFO, _level, "use one of debug, info, warning, error"),
         log_format=read("LOG_FORMAT", LogFormat.JSON, LogFormat, f"use one of {_choices(LogFormat)}"),
         http_port=read("HTTP_PORT", 8080, _between(0, 65535), "give a port from 0 (any free one) to 65535"),
