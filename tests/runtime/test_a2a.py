@@ -325,3 +325,87 @@ def test_it_is_documented(agent: Any) -> None:
     paths = agent.client.get("/openapi.json").json()["paths"]
     assert {"/v1/a2a", "/.well-known/agent-card.json"} <= set(paths)
     assert "/v1/a2a" in agent.client.get("/docs").text
+
+
+@pytest.fixture
+def queued(embed: Any, configuration: Any, redis: RedisServer, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """An agent with a queue that remembers contexts."""
+    monkeypatch.setenv("AGENTSERVICE_CONVERSATIONS_ANSWER_SECONDS", "60")
+    queue = {"redisUrl": REDIS["url"], "uid": uuid.uuid4().hex}
+    key = {"apiKey": {"secretKeyRef": {"name": "openai", "key": "api-key"}}}
+    config = configuration(auth=AUTH, conversations=REDIS, queue=queue, model={"name": "x", **key})
+    secrets = {"support-web/token": TOKEN, "store/url": redis.url, "openai/api-key": "sk-canary-key"}
+    return embed(config, model="as-asked", secrets=secrets)
+
+
+def immediate(text: str, **more: Any) -> dict[str, Any]:
+    said = {**message(text), "messageId": uuid.uuid4().hex, **more}
+    return rpc("SendMessage", message=said, configuration={"returnImmediately": True})
+
+
+def ended(agent: Any, task_id: str) -> dict[str, Any] | None:
+    task = post(agent, rpc("GetTask", id=task_id)).json()["result"]
+    return None if task["status"]["state"] in ("TASK_STATE_SUBMITTED", "TASK_STATE_WORKING") else task
+
+
+async def test_a_client_that_does_not_wait_is_given_a_task_of_the_queue(
+    queued: Any, provider: Any, wait_until: Any
+) -> None:
+    async with Talk(queued) as talk:
+        said = Message(message_id=uuid.uuid4().hex, role=Role.ROLE_USER, parts=[Part(text="echo, I am Ada")])
+        request = SendMessageRequest(message=said)
+        request.configuration.return_immediately = True
+        ((event,)) = [e async for e in talk.client.send_message(request)]
+        (again,) = [e async for e in talk.client.send_message(request)]
+        task = event.task
+        assert task.status.state == TaskState.TASK_STATE_SUBMITTED
+        assert again.task.id == task.id, "a message that is sent again is the same task"
+        wait_until(lambda: ended(queued, task.id), what="the task's end")
+        done = await talk.client.get_task(GetTaskRequest(id=task.id))
+        assert done.status.state == TaskState.TASK_STATE_COMPLETED
+        assert done.context_id == task.context_id
+        assert [part.text for part in done.artifacts[0].parts] == ["word0 word1 word2 word3 "]
+        assert MessageToDict(done.metadata)["usage"]["total_tokens"] == 28
+        (answer,) = await talk.say("who am I?", context=task.context_id)
+        assert answer.message.parts[0].text == "You said: who am I?"
+    assert [m["content"] for m in provider.state()["bodies"][-1]["messages"][1:]] == [
+        "echo, I am Ada",
+        "word0 word1 word2 word3 ",
+        "who am I?",
+    ]
+
+
+def test_a_task_of_the_queue_that_fails_or_is_cancelled_says_so(queued: Any, wait_until: Any) -> None:
+    task_id = post(queued, immediate("400")).json()["result"]["task"]["id"]
+    failed = wait_until(lambda: ended(queued, task_id), what="the task's end")
+    assert failed["status"]["state"] == "TASK_STATE_FAILED"
+    assert failed["status"]["message"]["metadata"]["problem"]["status"] == 422
+    assert "canary" not in json.dumps(failed)
+    refused = post(queued, rpc("CancelTask", id=task_id)).json()["error"]
+    assert refused["code"] == -32002
+    task_id = post(queued, immediate("hang")).json()["result"]["task"]["id"]
+    post(queued, rpc("CancelTask", id=task_id))
+    cancelled = wait_until(lambda: ended(queued, task_id), what="the task's end")
+    assert cancelled["status"]["state"] == "TASK_STATE_CANCELED"
+    assert post(queued, rpc("GetTask", id=uuid.uuid4().hex)).json()["error"]["code"] == -32001
+
+
+def test_a_task_of_the_queue_is_a_turn_of_its_conversation(queued: Any, provider: Any, wait_until: Any) -> None:
+    headers = {"authorization": f"Bearer {TOKEN}"}
+    name = f"c-{uuid.uuid4()}"
+    for said in ("echo one", "two"):
+        given = {"input": said, "conversation_id": name}
+        task = queued.client.post("/v1/tasks", json=given, headers=headers)
+        assert task.status_code == 202, task.text
+        where = task.json()["check_url"]
+        done = wait_until(
+            lambda where=where: queued.client.get(where, headers=headers).json().get("result"), what="the task's end"
+        )
+        assert (done["conversation_id"], done["remembered"]) == (name, True)
+    assert [m["content"] for m in provider.state()["bodies"][-1]["messages"][1:]] == [
+        "echo one",
+        "word0 word1 word2 word3 ",
+        "two",
+    ]
+    refused = queued.client.post("/v1/tasks", json={"input": "x", "conversation_id": "a b"}, headers=headers)
+    assert refused.status_code == 422

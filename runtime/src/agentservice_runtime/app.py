@@ -178,25 +178,29 @@ def create_app(
     _add_docs(app, document)
     _add_root(app, name=config.name, has_queue=tasks is not None)
     _add_runs(app, service=service, read=read)
-    conversation = Conversation(reader)
-    _add_chat(app, service=service, reader=ChatReader(config.name, conversation=conversation, is_text=built.is_text))
-    _add_agui(app, service=service, conversation=conversation)
-    _add_a2a(
-        app,
-        endpoint=A2aEndpoint(
-            service, reader=A2aReader(reader, conversation=conversation, has_memory=memory is not None)
-        ),
-        card=partial(agent_card, config, revision=revision, is_typed=reader.is_typed, is_text=built.is_text),
-    )
-    _add_purge(app, service=service, endpoint=PurgeEndpoint(cache))
-    _add_conversations(app, service=service, endpoint=ConversationsEndpoint(memory))
+    endpoint = None
     if tasks is None:
         _add_no_tasks(app)
     else:
         from agentservice_runtime.tasks.endpoint import TaskEndpoint
         from agentservice_runtime.tasks.routes import add_tasks
 
-        add_tasks(app, service=service, read=read, endpoint=TaskEndpoint(tasks=tasks))
+        endpoint = TaskEndpoint(tasks=tasks)
+        add_tasks(app, service=service, read=read, endpoint=endpoint)
+    conversation = Conversation(reader)
+    _add_chat(app, service=service, reader=ChatReader(config.name, conversation=conversation, is_text=built.is_text))
+    _add_agui(app, service=service, conversation=conversation)
+    _add_a2a(
+        app,
+        endpoint=A2aEndpoint(
+            service,
+            reader=A2aReader(reader, conversation=conversation, has_memory=memory is not None),
+            tasks=endpoint,
+        ),
+        card=partial(agent_card, config, revision=revision, is_typed=reader.is_typed, is_text=built.is_text),
+    )
+    _add_purge(app, service=service, endpoint=PurgeEndpoint(cache))
+    _add_conversations(app, service=service, endpoint=ConversationsEndpoint(memory))
     app.add_middleware(_CloseWhileDraining, drain=drain)
     if tracing is not None:
         tracing.watch(app)

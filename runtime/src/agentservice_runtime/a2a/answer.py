@@ -17,9 +17,12 @@ from agentservice_runtime.a2a.request import DATA, Code
 from agentservice_runtime.errors import Category, Problem
 from agentservice_runtime.runner import Answer
 from agentservice_runtime.stream import TextSteps
+from agentservice_runtime.tasks.task import Status
+from agentservice_runtime.tasks.task import Task as QueuedTask
 
 RpcId = str | int | float | None
 _ARTIFACT: Final = "answer"
+_NOT_ABOUT: Final = frozenset({"output", "conversation_id"})
 _DOMAIN: Final = "agentservice.dev"
 
 
@@ -61,6 +64,44 @@ def task(task_id: str, *, context_id: str, state: str) -> dict[str, Any]:
     return {"id": task_id, "contextId": context_id, "status": status(state)}
 
 
+_STATES: Final = {
+    Status.QUEUED: "SUBMITTED",
+    Status.RUNNING: "WORKING",
+    Status.SUCCEEDED: "COMPLETED",
+    Status.FAILED: "FAILED",
+    Status.CANCELLED: "CANCELED",
+}
+
+
+def queued(known: QueuedTask, *, context_id: str | None = None) -> dict[str, Any]:
+    """Return a task of the queue. Its context is known where it is new, or a conversation that is remembered."""
+    document = known.document()
+    answer: dict[str, Any] | None = document.get("result")
+    problem: dict[str, Any] | None = document.get("problem")
+    if context_id is None and answer is not None:
+        context_id = answer.get("conversation_id")
+    said = None if problem is None else _said_of(problem, task_id=known.id, context_id=context_id)
+    found: dict[str, Any] = {"id": known.id, "status": status(_STATES[known.status], said=said)}
+    if context_id is not None:
+        found["contextId"] = context_id
+    if answer is not None:
+        found["artifacts"] = [{"artifactId": _ARTIFACT, "parts": [_part(answer["output"])]}]
+        found["metadata"] = {name: value for name, value in answer.items() if name not in _NOT_ABOUT}
+    return found
+
+
+def _said_of(problem: dict[str, Any], *, task_id: str, context_id: str | None) -> dict[str, Any]:
+    """Return the message about a task that has failed."""
+    return {
+        "messageId": str(uuid.uuid4()),
+        **({} if context_id is None else {"contextId": context_id}),
+        "taskId": task_id,
+        "role": "ROLE_AGENT",
+        "parts": [{"text": problem["detail"]}],
+        "metadata": {"problem": problem},
+    }
+
+
 class A2aTelling:
     """A run as it is streamed: the task, its artifact piece by piece, and how it ended."""
 
@@ -90,14 +131,7 @@ class A2aTelling:
         """Return the end of a run that has failed: of the task where there is one, else of the request."""
         if not self._has_begun:
             return _event(problem_error(self._rpc_id, problem))
-        said = {
-            "messageId": str(uuid.uuid4()),
-            "contextId": self._context_id,
-            "taskId": self._task_id,
-            "role": "ROLE_AGENT",
-            "parts": [{"text": problem.detail}],
-            "metadata": {"problem": problem.document()},
-        }
+        said = _said_of(problem.document(), task_id=self._task_id, context_id=self._context_id)
         state = "CANCELED" if problem.category is Category.CANCELLED else "FAILED"
         return self._line({"statusUpdate": {**self._of_task(), "status": status(state, said=said)}})
 
@@ -128,7 +162,7 @@ def _part(output: Any) -> dict[str, Any]:
 
 def _about(answer: Answer) -> dict[str, Any]:
     """Return what an answer tells beside its output."""
-    return {name: value for name, value in answer.document().items() if name not in ("output", "conversation_id")}
+    return {name: value for name, value in answer.document().items() if name not in _NOT_ABOUT}
 
 
 def _code(problem: Problem) -> Code:

@@ -5,18 +5,25 @@ Every outcome is a JSON-RPC response with the status 200, as its clients expect,
 
 from __future__ import annotations
 
-from typing import Any, Final
+import hashlib
+from typing import TYPE_CHECKING, Any, Final
 
+from starlette.datastructures import QueryParams
 from starlette.requests import Request
 from starlette.responses import Response
 
 from agentservice_runtime.a2a import answer as wording
 from agentservice_runtime.a2a.answer import A2aTelling, RpcId
 from agentservice_runtime.a2a.request import A2aReader, Asked, Code, OfTask, Refusal, Send
-from agentservice_runtime.errors import Problem
+from agentservice_runtime.errors import Problem, ServiceError
 from agentservice_runtime.responses import EventStream, answer_headers, json_response, problem_headers
 from agentservice_runtime.runlog import RunRecord
 from agentservice_runtime.service import Failed, Service
+from agentservice_runtime.tasks import problems
+
+if TYPE_CHECKING:
+    # only agents with a queue pay for it
+    from agentservice_runtime.tasks.endpoint import TaskEndpoint
 
 _VERSION_HEADER: Final = "a2a-version"
 
@@ -24,7 +31,9 @@ _VERSION_HEADER: Final = "a2a-version"
 class A2aEndpoint:
     """Answers A2A's clients."""
 
-    def __init__(self, service: Service, *, reader: A2aReader) -> None:
+    def __init__(self, service: Service, *, reader: A2aReader, tasks: TaskEndpoint | None) -> None:
+        """``tasks`` is that of the queue, None where there is none."""
+        self._tasks = tasks
         self._service = service
         self._reader = reader
 
@@ -44,12 +53,23 @@ class A2aEndpoint:
                     return json_response(wording.error(rpc_id, asked.code, asked.message))
                 case OfTask():
                     return json_response(await self._of_task(asked, record, rpc_id))
+                case Send(is_stream=False, is_immediate=True) if self._tasks is not None:
+                    return json_response(await self._submit(self._tasks, asked, record, rpc_id))
                 case Send(is_stream=True):
                     return await self._stream(asked, record, request, rpc_id)
                 case Send():
                     return await self._send(asked, record, request, rpc_id)
-        except Failed as failed:
+        except (Failed, ServiceError) as failed:
             return _failure(failed.problem, rpc_id)
+
+    async def _submit(self, tasks: TaskEndpoint, asked: Send, record: RunRecord, rpc_id: RpcId) -> dict[str, Any]:
+        """Take in a task. A message that is sent again is the same task."""
+        body: dict[str, Any] = {"input": asked.given}
+        if asked.question.conversation_id is not None:
+            body["conversation_id"] = asked.question.conversation_id
+        key = f"a2a {hashlib.sha256(asked.message_id.encode()).hexdigest()}" if asked.message_id else None
+        task = await tasks.submit(record, body, key=key)
+        return wording.result(rpc_id, {"task": wording.queued(task, context_id=asked.context_id)})
 
     async def _send(self, asked: Send, record: RunRecord, request: Request, rpc_id: RpcId) -> Response:
         answer = await self._service.run(asked.question, record, receive=request.receive)
@@ -67,7 +87,9 @@ class A2aEndpoint:
         return EventStream(await stream.begun(receive=request.receive))
 
     async def _of_task(self, asked: OfTask, record: RunRecord, rpc_id: RpcId) -> dict[str, Any]:
-        """Return a streamed task that is under way in this pod, or is cancelled here."""
+        """Return a task of the queue, or a streamed one that is under way in this pod, or cancel it."""
+        if self._tasks is not None and (found := await self._of_queue(self._tasks, asked, record, rpc_id)) is not None:
+            return found
         state = "WORKING"
         if asked.is_cancel:
             try:
@@ -79,9 +101,28 @@ class A2aEndpoint:
             return _unknown(rpc_id)
         return wording.result(rpc_id, {"id": asked.task_id, "status": wording.status(state)})
 
+    async def _of_queue(
+        self, tasks: TaskEndpoint, asked: OfTask, record: RunRecord, rpc_id: RpcId
+    ) -> dict[str, Any] | None:
+        """Return what is said of a task of the queue, None when it has none of this id."""
+        try:
+            if asked.is_cancel:
+                found = await tasks.cancel(record, asked.task_id)
+            else:
+                found = await tasks.show(record, asked.task_id, QueryParams())
+        except ServiceError as error:
+            if error.problem is problems.ENDED:
+                return wording.error(rpc_id, Code.TASK_NOT_CANCELABLE, error.problem.detail)
+            if error.problem is problems.UNKNOWN:
+                return None
+            raise
+        return wording.result(rpc_id, wording.queued(found))
+
 
 def _unknown(rpc_id: RpcId) -> dict[str, Any]:
-    told = "No task of yours with this id is under way in this pod: its result was sent in the stream that began it."
+    told = (
+        "There is no task of yours with this id. One that was streamed is known while it is under way, in its own pod."
+    )
     return wording.error(rpc_id, Code.TASK_NOT_FOUND, told)
 
 

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any, Final, cast
 
+import orjson
+
 from agentservice_runtime.conversation import Conversation, Said
 from agentservice_runtime.errors import FieldError
 from agentservice_runtime.memory.memory import conversation_id
@@ -50,8 +52,13 @@ class Send:
     """A message to the agent."""
 
     question: Question
+    given: Any
+    """The agent's input."""
+    message_id: str
     context_id: str
     is_stream: bool
+    is_immediate: bool
+    """Whether the client does not wait for the answer, but asks for the task again."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,16 +127,28 @@ class A2aReader:
         if given.get("taskId"):
             return Refusal(code=Code.UNSUPPORTED, message="A task takes no further messages: send one without taskId.")
         options = params.get("configuration")
-        if isinstance(options, dict) and cast("dict[str, Any]", options).get("taskPushNotificationConfig"):
+        wanted = cast("dict[str, Any]", options) if isinstance(options, dict) else {}
+        if wanted.get("taskPushNotificationConfig"):
             return _REFUSED["CreateTaskPushNotificationConfig"]
-        context = given.get("contextId") or str(uuid.uuid4())
+        is_immediate = wanted.get("returnImmediately") is True
+        message_id = str(given.get("messageId") or "")
+        context = given.get("contextId") or _new_context(message_id if is_immediate else "")
         name = conversation_id(context, path="params.message.contextId")
-        question = self._question(given.get("parts"), name=name if self._has_memory else None)
-        return question if isinstance(question, Refusal) else Send(
-            question=question, context_id=name, is_stream=is_stream
-        )  # fmt: skip
+        asked = self._asked(given.get("parts"))
+        if isinstance(asked, Refusal):
+            return asked
+        value, prompt = asked
+        return Send(
+            question=Question(prompt=prompt, conversation_id=name if self._has_memory else None),
+            given=value,
+            message_id=message_id,
+            context_id=name,
+            is_stream=is_stream,
+            is_immediate=is_immediate,
+        )
 
-    def _question(self, parts: Any, *, name: str | None) -> Question | Refusal:
+    def _asked(self, parts: Any) -> tuple[Any, str] | Refusal:
+        """Return the input in ``parts``, and the message to the model that it makes."""
         path = "params.message.parts"
         if not isinstance(parts, list) or not all(isinstance(part, dict) for part in cast("list[Any]", parts)):
             raise invalid((FieldError(path=path, message="must be a list of parts"),))
@@ -141,10 +160,16 @@ class A2aReader:
             told = "One part of data is the whole input." if self._reader.is_typed else "This agent takes text."
             return Refusal(code=Code.CONTENT_TYPE, message=told)
         if data:
-            return Question(prompt=self._reader.prompt(_whole(data[0])), conversation_id=name)
+            value = _whole(data[0])
+            return value, self._reader.prompt(value)
         text = "".join(part["text"] for part in known)
-        asked = self._conversation.question([Said(role="user", text=text, path=path)])
-        return Question(prompt=asked.prompt, conversation_id=name)
+        prompt = self._conversation.question([Said(role="user", text=text, path=path)]).prompt
+        return (orjson.loads(text) if self._reader.is_typed else text), prompt
+
+
+def _new_context(message_id: str) -> str:
+    """Return a context for a message without one: the same when one that makes a task is sent again, for that is the same task."""
+    return str(uuid.uuid5(uuid.NAMESPACE_OID, message_id) if message_id else uuid.uuid4())
 
 
 def _whole(value: Any) -> Any:
