@@ -5,17 +5,19 @@ from __future__ import annotations
 import re
 import signal
 import socket
+import uuid
 from collections.abc import Iterator
 from types import SimpleNamespace
 
 import pytest
 from tests.services.otlp_collector import Collector
+from tests.services.redis_server import RedisServer
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 CALLER = "00f067aa0ba902b7"
 TRACED = {"traceparent": f"00-{TRACE}-{CALLER}-01"}
 PROMPT, INSTRUCTIONS, KEY, TOKEN = "canary-prompt-7", "canary-instructions-7", "sk-canary-key-7", "canary-token-7"
-SERVER, CLIENT = 2, 3
+SERVER, CLIENT, CONSUMER = 2, 3, 5
 SOON = {"OTEL_BSP_SCHEDULE_DELAY": "100"}
 MINE = f"""
 import contextlib
@@ -229,3 +231,33 @@ def test_a_collector_that_hangs_costs_no_request_and_holds_nobody_up(launch, con
         assert not [line for line in agent.lines() if line["logger"].startswith("opentelemetry")]
         agent.signal()
         assert agent.exit_code(60) == 0, "before the grace period ends"
+
+
+def test_a_task_goes_on_in_the_trace_of_the_request_that_it_was(
+    installed, launch, configuration, provider, collector, wait_until
+):
+    with RedisServer() as redis:
+        url = {"secretKeyRef": {"name": "store", "key": "url"}}
+        queue = {"redisUrl": url, "uid": uuid.uuid4().hex}
+        config = configuration(model=model(), queue=queue, observability=traced(collector))
+        agent = launch(config, model="as-asked", secrets={**secrets(), "store/url": redis.url}, environ=SOON)
+        trace = uuid.uuid4().hex
+        asked = {"traceparent": f"00-{trace}-{CALLER}-01"}
+        task = agent.client.post("/v1/tasks", json={"input": "hello"}, headers=asked).json()
+        ended = agent.client.get(f"{task['check_url']}?wait=30").json()
+        assert ended["status"] == "succeeded", ended
+        wait_until(lambda: [s for s in collector.named("process task") if s.trace_id == trace])
+        found = {span.name: span for span in collector.spans if span.trace_id == trace}
+        attempt = found["process task"]
+        assert (attempt.kind, attempt.parent) == (CONSUMER, found["POST /v1/tasks"].id)
+        assert (attempt.attributes["agentservice.task_id"], attempt.attributes["agentservice.attempt"]) == (
+            task["task_id"],
+            1,
+        )
+        assert (attempt.attributes["agentservice.run_id"], attempt.attributes["agentservice.status"]) == (
+            ended["result"]["run_id"],
+            "success",
+        )
+        assert provider.state()["traceparents"][-1].split("-")[1] == trace
+        (line,) = [line for line in agent.lines("run") if line["run_id"] == ended["result"]["run_id"]]
+        assert line["trace_id"] == trace

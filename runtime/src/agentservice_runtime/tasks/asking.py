@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import orjson
+from opentelemetry.trace import set_span_in_context
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from agentservice_runtime.runlog import RunRecord
 
@@ -17,12 +19,20 @@ class Asker:
     end_user: str | None
     trace_id: str
     wants_fresh: bool
+    traceparent: str = ""
+    """The span of the request, as W3C writes it; empty where nothing is traced."""
 
     @classmethod
     def of(cls, record: RunRecord) -> Asker:
         """Return the asker of a request's record."""
+        carrier: dict[str, str] = {}
+        TraceContextTextMapPropagator().inject(carrier, context=set_span_in_context(record.span))
         return cls(
-            caller=record.caller, end_user=record.end_user, trace_id=record.trace_id, wants_fresh=record.wants_fresh
+            caller=record.caller,
+            end_user=record.end_user,
+            trace_id=record.trace_id,
+            wants_fresh=record.wants_fresh,
+            traceparent=carrier.get("traceparent", ""),
         )
 
     @classmethod
@@ -34,6 +44,7 @@ class Asker:
             end_user=known.get("end_user"),
             trace_id=known.get("trace_id") or "",
             wants_fresh=bool(known.get("wants_fresh")),
+            traceparent=known.get("traceparent") or "",
         )
 
     def encode(self) -> bytes:

@@ -1,4 +1,4 @@
-"""Decides how a task becomes a run: that of the request it was, by the service that runs those."""
+"""Decides how a task becomes a run: that of the request it was, by the service that runs those, and in that request's trace."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 import orjson
+from opentelemetry.trace import Span, SpanKind, format_trace_id, get_tracer, use_span
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from agentservice_runtime.errors import ServiceError
 from agentservice_runtime.runlog import RunRecord
@@ -30,11 +32,17 @@ class Execution:
         asker = Asker.decode(lease.asker)
         record = self._service.begin(traceparent=None, wants_fresh=asker.wants_fresh)
         record.caller, record.end_user = asker.caller, asker.end_user
-        record.trace_id = asker.trace_id or record.trace_id
+        record.span = _span(asker, lease)
+        context = record.span.get_span_context()
+        record.trace_id = format_trace_id(context.trace_id) if context.is_valid else asker.trace_id or record.trace_id
         return record
 
     async def run(self, lease: Lease, record: RunRecord) -> End:
         """Run to the end. Never raises but when it is cancelled."""
+        with use_span(record.span, end_on_exit=True, record_exception=False, set_status_on_exception=False):
+            return await self._run(lease, record)
+
+    async def _run(self, lease: Lease, record: RunRecord) -> End:
         try:
             # it was taken in by a process of perhaps another revision
             question = self._read(orjson.loads(lease.input))
@@ -48,3 +56,14 @@ class Execution:
         finally:
             await progress.end()
         return End(answer=orjson.dumps(answer.document()))
+
+
+def _span(asker: Asker, lease: Lease) -> Span:
+    """Begin the span of one attempt, below the request's: one that records nothing where nothing is traced."""
+    context = TraceContextTextMapPropagator().extract({"traceparent": asker.traceparent})
+    return get_tracer("agentservice_runtime").start_span(
+        "process task",
+        context=context,
+        kind=SpanKind.CONSUMER,
+        attributes={"agentservice.task_id": lease.id, "agentservice.attempt": lease.attempts},
+    )
