@@ -153,6 +153,22 @@ def test_at_rest_and_after_a_restart_nothing_is_written(operator: OperatorProces
     assert digest(at) == before
 
 
+def test_two_installations_with_keys_of_their_own_come_to_rest_and_follow_all_the_same(
+    operator: OperatorProcess, make_operator: Callable[..., OperatorProcess], at: Workbench, audit: Audit
+):
+    secret(at, url="1")
+    at.agent(**reads("url"))
+    before = eventually("a digest", lambda: digest(at))
+    other = make_operator(WATCH_NAMESPACES=at.namespace, LEASE_NAME=at.namespace, **OFTEN).start()
+    at.quiet(audit, seconds=3)
+    assert digest(at) == before, "what cannot be compared replaces nothing"
+    change(at, url="2")
+    becomes_another(at, before)
+    at.quiet(audit, seconds=3)
+    at.settles(FOLLOWED, "True", "Followed")
+    assert other.stop() == 0
+
+
 def test_no_value_is_told_anywhere(operator: OperatorProcess, at: Workbench):
     canaries = ("canary-1b0f6d", "canary-77c2e4")
     secret(at, url=canaries[0])

@@ -30,7 +30,7 @@ from agentservice_operator.render import Platform, Rendered, hold_back, let_go, 
 from agentservice_operator.render.secret import render_generated_secret
 from agentservice_operator.report import Announcement, contention, transitions, written
 from agentservice_operator.scaling import is_held_back, leaves_keda, needs_custom_metrics
-from agentservice_operator.secret_changes import follow
+from agentservice_operator.secret_changes import SecretChanges
 from agentservice_operator.secret_keys import digest_at_work, references
 from agentservice_operator.secret_reader import SecretReader
 from agentservice_operator.write import Writer, refused
@@ -100,7 +100,7 @@ class Reconciler:
         self._platform = platform
         self._defaults = defaults
         self._effects = effects
-        self._secrets = secrets
+        self._secret_changes = SecretChanges(secrets)
         self._prices = prices or PlatformPrices("")
         self._instructions = Instructions(client=client, references=caches.references)
         self._discovery = Discovery(client=client, clock=effects.monotonic)
@@ -196,6 +196,7 @@ class Reconciler:
         self._effects.tell_budget(key, ())
         self._usage_told.pop(key, None)
         self._admitted.forget(key)
+        self._secret_changes.forget(key)
         kept = await self._bookkeeper.keep(
             key, wanted=None, has_service=False, existed=False, announce=self._effects.announce
         )
@@ -241,7 +242,7 @@ class Reconciler:
         if resource.spec.rollout.restart_on_secret_change:
             deployment = self._caches.deployment(owner)
             at_work = digest_at_work(resource.spec.rollout, deployment and deployment["spec"]["template"])
-            followed = await follow(self._secrets, owner, rendered, at_work=at_work, paused=paused)
+            followed = await self._secret_changes.follow(owner, rendered, at_work=at_work, paused=paused)
             rendered = render(
                 resource, platform=self._platform, instructions=instructions, secret_digest=followed.digest
             )

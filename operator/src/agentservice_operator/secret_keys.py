@@ -19,6 +19,8 @@ from agentservice_operator.rollout import Verdict
 
 _HEX_DIGITS: Final = 32
 """Of a fingerprint and of a digest: 128 bits."""
+_NAME_DIGITS: Final = 8
+_DIGEST: Final = re.compile(f"[0-9a-f]{{{_NAME_DIGITS}}}-[0-9a-f]{{{_HEX_DIGITS}}}")
 
 Fingerprints: TypeAlias = Mapping[str, str]
 """By key of one Secret: what stands for its value (`fingerprint`)."""
@@ -82,13 +84,21 @@ def missing(wanted: Iterable[Reference], found: Mapping[str, Fingerprints | None
 
 
 def digest(wanted: Iterable[Reference], found: Mapping[str, Fingerprints | None], *, uid: str, key: bytes) -> str:
-    """Return the digest of what ``wanted`` refers to, for the AgentService with ``uid``: no two agents have the same for the same keys."""
+    """Return the digest of what ``wanted`` refers to, for the AgentService with ``uid``: no two agents have the same for the same keys.
+
+    It begins with what tells its key from others (`same_key`). Another digest of the same content would replace pods, so this never changes.
+    """
     covered: dict[str, dict[str, str | None]] = {}
     for reference in wanted:
         keys = found[reference.name] or {}
         of_secret = covered.setdefault(reference.name, {})
         of_secret.update({reference.key: keys.get(reference.key)} if reference.key else keys)
-    return _hmac(key, f"agent:{uid}:".encode() + canonical(covered))
+    return f"{_hmac(key, b'name')[:_NAME_DIGITS]}-{_hmac(key, f'agent:{uid}:'.encode() + canonical(covered))}"
+
+
+def same_key(one: str, other: str) -> bool:
+    """Tell whether two digests were made with one key, so that they can be compared."""
+    return one[:_NAME_DIGITS] == other[:_NAME_DIGITS]
 
 
 def digest_at_work(rollout: RolloutSpec, template: Manifest | None) -> str | None:
@@ -97,7 +107,7 @@ def digest_at_work(rollout: RolloutSpec, template: Manifest | None) -> str | Non
         return None
     annotations = cast("Mapping[str, str]", template["metadata"].get("annotations") or {})
     found = annotations.get(names.ANNOTATION_SECRETS, "")
-    return found if re.fullmatch(f"[0-9a-f]{{{_HEX_DIGITS}}}", found) else None
+    return found if _DIGEST.fullmatch(found) else None
 
 
 def not_referenced() -> Verdict:

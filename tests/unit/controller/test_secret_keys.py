@@ -15,11 +15,13 @@ from agentservice_operator.secret_keys import (
     fingerprint,
     missing,
     references,
+    same_key,
 )
 
 from .builders import PLATFORM, UID, agent_service, child, rendered
 
 KEY = b"k" * 32
+DIGEST = f"{'0' * 8}-{'0' * 32}"
 API_KEY = {"name": "test", "apiKey": {"secretKeyRef": {"name": "openai", "key": "api-key"}}}
 
 
@@ -137,6 +139,20 @@ def test_two_agents_have_different_digests_for_the_same_key() -> None:
     assert of(wanted, a={"x": "1"}) != of(wanted, uid="another", a={"x": "1"})
 
 
+def test_two_digests_can_be_compared_only_when_they_are_by_one_key() -> None:
+    wanted = (ref("a", "x"),)
+    one, another = of(wanted, a={"x": "1"}), of(wanted, uid="another", a={"x": "2"})
+    assert same_key(one, another)
+    assert not same_key(one, of(wanted, key=b"g" * 32, a={"x": "1"}))
+
+
+def test_the_digest_of_the_same_content_is_what_it_was() -> None:
+    """Another one would replace the pods of every agent that is restarted by Secrets, at an upgrade of the operator."""
+    wanted = (ref("ca", optional=True), ref("openai", "api-key"), ref("whole"))
+    same = of(wanted, openai={"api-key": "MQ==", "other": "eA=="}, ca=None, whole={"a": "MQ==", "b": ""})
+    assert same == "06554cc3-b12db3298639a9169b0ed34c119892e9"
+
+
 def test_nothing_can_be_tried_against_a_digest_without_the_key() -> None:
     wanted = (ref("a", "x"),)
     assert of(wanted, a={"x": "1"}) != of(wanted, key=b"g" * 32, a={"x": "1"})
@@ -156,7 +172,9 @@ def test_a_digest_is_a_new_revision_and_nothing_but_an_annotation() -> None:
     assert template["spec"] == child(before, "Deployment")["spec"]["template"]["spec"]
 
 
-@pytest.mark.parametrize("annotation", ["", "somebody's words", "A" * 32, "0" * 33])
+@pytest.mark.parametrize(
+    "annotation", ["", "somebody's words", "0" * 32, f"{'A' * 8}-{'A' * 32}", f"{'0' * 8}-{'0' * 33}"]
+)
 def test_what_is_no_digest_of_ours_is_none(annotation: str) -> None:
     rollout = agent_service(rollout={"restartOnSecretChange": True}).spec.rollout
     assert digest_at_work(rollout, {"metadata": {"annotations": {names.ANNOTATION_SECRETS: annotation}}}) is None
@@ -164,8 +182,8 @@ def test_what_is_no_digest_of_ours_is_none(annotation: str) -> None:
 
 def test_the_digest_at_work_is_the_one_of_the_template_as_long_as_the_field_is_on() -> None:
     on, off = (agent_service(rollout={"restartOnSecretChange": on}).spec.rollout for on in (True, False))
-    template = {"metadata": {"annotations": {names.ANNOTATION_SECRETS: "0" * 32}}}
-    assert digest_at_work(on, template) == "0" * 32
+    template = {"metadata": {"annotations": {names.ANNOTATION_SECRETS: DIGEST}}}
+    assert digest_at_work(on, template) == DIGEST
     assert digest_at_work(off, template) is None
     assert digest_at_work(on, None) is None
     assert digest_at_work(on, {"metadata": {}}) is None

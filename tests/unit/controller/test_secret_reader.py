@@ -11,7 +11,7 @@ import pytest
 from agentservice_api import Reason
 from agentservice_operator.kube.errors import AlreadyExists, ApiError, Forbidden, NotFound, ServerError
 from agentservice_operator.manifest import Manifest, Owner
-from agentservice_operator.secret_changes import follow
+from agentservice_operator.secret_changes import SecretChanges
 from agentservice_operator.secret_keys import Followed
 from agentservice_operator.secret_reader import Look, SecretReader, UnreadableError
 
@@ -93,9 +93,15 @@ def reader(server: Server, clock: Clock) -> SecretReader:
     return secret_reader(server, clock=clock)
 
 
-async def followed(reader: SecretReader, *, at_work: str | None = "0" * 32, paused: bool = False) -> Followed:
+AT_WORK = f"{'0' * 8}-{'0' * 32}"
+
+
+async def followed(
+    reader: SecretReader | SecretChanges, *, at_work: str | None = AT_WORK, paused: bool = False
+) -> Followed:
+    changes = reader if isinstance(reader, SecretChanges) else SecretChanges(reader)
     model = {"name": "test", "apiKey": {"secretKeyRef": {"name": "openai", "key": "api-key"}}}
-    return await follow(reader, OWNER, rendered(model=model), at_work=at_work, paused=paused)
+    return await changes.follow(OWNER, rendered(model=model), at_work=at_work, paused=paused)
 
 
 async def test_within_the_interval_nothing_is_asked_again(reader: SecretReader, server: Server, clock: Clock) -> None:
@@ -203,6 +209,25 @@ async def test_the_digest_of_today_is_what_the_pods_are_to_bear(
     assert (await followed(reader, at_work=first.digest)).is_change
 
 
+async def test_a_digest_by_another_key_stays_until_something_changes(
+    reader: SecretReader, server: Server, clock: Clock
+) -> None:
+    """The key was lost and made anew, or another installation has its own: the pods are what they are to be, as far as anybody knows."""
+    changes = SecretChanges(reader)
+    assert [(await followed(changes)).digest for _ in range(2)] == [AT_WORK, AT_WORK]
+    server.put(OPENAI, api_key=CANARY, other="y")
+    clock.now = 60.0
+    assert (await followed(changes)).digest == AT_WORK
+    server.put(OPENAI, api_key="another")
+    clock.now = 120.0
+    changed = await followed(changes)
+    assert changed.is_change
+    clock.now = 180.0
+    assert (await followed(changes, at_work=changed.digest)).digest == changed.digest
+    # the other installation has seen the change too
+    assert (await followed(changes, at_work=AT_WORK)).digest == AT_WORK
+
+
 REFUSALS = {
     "no permission": (Forbidden(status=403, message="no"), Reason.SECRETS_UNREADABLE, "readSecrets.enabled"),
     "a fault": (ServerError(status=500, message="no"), Reason.SECRETS_UNREADABLE, "it is tried again"),
@@ -216,7 +241,7 @@ async def test_what_cannot_be_read_leaves_the_pods_as_they_are_and_is_said(
 ) -> None:
     error, reason, words = REFUSALS[why]
     server.refuses[OPENAI] = error
-    for at_work in (None, "0" * 32):
+    for at_work in (None, AT_WORK):
         result = await followed(reader, at_work=at_work)
         assert (result.digest, result.is_change) == (at_work, False)
         assert (result.verdict.status, result.verdict.reason) == ("False", reason)
@@ -242,18 +267,19 @@ async def test_a_key_that_is_gone_from_its_secret_leaves_the_pods_as_they_are(
 ) -> None:
     server.put(OPENAI, other="x")
     result = await followed(reader)
-    assert (result.digest, result.verdict.reason) == ("0" * 32, Reason.SECRET_NOT_FOUND)
+    assert (result.digest, result.verdict.reason) == (AT_WORK, Reason.SECRET_NOT_FOUND)
 
 
 async def test_while_paused_nothing_is_asked(reader: SecretReader, server: Server) -> None:
     result = await followed(reader, paused=True)
     assert server.what_was_asked() == []
-    assert (result.digest, result.again_in) == ("0" * 32, None)
+    assert (result.digest, result.again_in) == (AT_WORK, None)
     assert (result.verdict.status, result.verdict.reason) == ("Unknown", Reason.PAUSED)
 
 
 async def test_an_agent_that_reads_no_secret_asks_for_none(reader: SecretReader, server: Server) -> None:
-    result = await follow(reader, OWNER, rendered(auth={"type": "BearerToken"}), at_work="0" * 32, paused=False)
+    no_secret = rendered(auth={"type": "BearerToken"})
+    result = await SecretChanges(reader).follow(OWNER, no_secret, at_work=AT_WORK, paused=False)
     assert server.what_was_asked() == []
     assert (result.digest, result.verdict.reason) == (None, Reason.NOT_REFERENCED)
 
