@@ -1,7 +1,7 @@
 # The commands of this repository. On a bare Debian they need root, make and python3 alone; the rest is fetched or built once and
 # kept in ~/.cache/agentservice-devcluster.
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-down test test-compose unit process-test apiserver-test cluster-test lint generate verify images dist clean bench bench-operator bench-budgets bench-runtime
+.PHONY: help demo demo-down test test-compose unit process-test apiserver-test cluster-test test-keda lint generate verify images dist clean bench bench-operator bench-budgets bench-runtime
 
 # pytest keeps rewritten tests as bytecode, which halves the time of `make unit`.
 unexport PYTHONDONTWRITEBYTECODE
@@ -12,7 +12,7 @@ ENVIRONMENT := .venv/.synced
 # A test that needs a cluster fails without one, here as in CI; `pytest` by hand skips it and says why.
 PYTEST := CI=true $(RUN)/pytest -q
 # Properties, and whole processes without a cluster: every folder of tests/ that has no target of its own.
-OTHERS = $(filter-out tests/unit/ tests/apiserver/ tests/chart/ tests/cluster/ tests/compose/ tests/bench/,$(wildcard tests/[a-z]*/))
+OTHERS = $(filter-out tests/unit/ tests/apiserver/ tests/chart/ tests/cluster/ tests/compose/ tests/keda/ tests/bench/,$(wildcard tests/[a-z]*/))
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -44,6 +44,11 @@ cluster-test: $(ENVIRONMENT) ## Tests in real pods, on the dev cluster
 
 test-compose: $(ENVIRONMENT) ## The stack of examples/compose as containers, with docker or, as root, podman (2 minutes)
 	$(PYTEST) tests/compose
+
+# A cluster of its own: to the other tests KEDA is not installed.
+KEDA := AGENTSERVICE_CLUSTER_NAME=keda
+test-keda: $(ENVIRONMENT) ## That a real KEDA scales agents and workers (4 minutes, and 15 more at first to build KEDA; not part of `make test`)
+	@trap '$(KEDA) $(DC) down' EXIT; $(KEDA) $(DC) up --images && $(KEDA) $(DC) install-keda && $(KEDA) $(PYTEST) tests/keda
 
 lint: $(ENVIRONMENT) verify ## ruff, pyright (strict), the import contracts; generated files are what the types say
 	$(RUN)/ruff check .

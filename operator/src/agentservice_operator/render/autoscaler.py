@@ -25,6 +25,10 @@ PROMETHEUS: Final = "prometheus"
 _REDIS_KEYS: Final = ("address", "username", "password", "tls")
 """Keys of a Secret, named as KEDA's parameters."""
 _SECONDS_PER_POD: Final = 120
+_LOOK_SECONDS: Final = 5
+"""Between two looks of KEDA's at a queue that has no worker: what a task waits for at most until a pod is started for it."""
+_LABEL_LENGTH: Final = 63
+"""Characters. KEDA's admission refuses a ScaledObject whose autoscaler's name does not fit into a label."""
 _OFF: Final = "Disabled"
 """A policy under which it does not scale out. A lower maximum would scale in at once."""
 
@@ -69,11 +73,11 @@ def render_scaled_object(fleet: Fleet, spec: AgentServiceSpec, *, prometheus: st
             # Workers go when nothing waits and nothing is worked on; those that serve never all of them.
             "minReplicaCount": 0 if works else scaling.min_replicas,
             "maxReplicaCount": scaling.max_replicas,
-            **({"cooldownPeriod": scaling.scale_down_stabilization_seconds} if works else {}),
+            **(_from_none(scaling) if works else {}),
             "advanced": {
                 # Owned although it is the default: whoever set it would have the number moved when the ScaledObject goes.
                 "restoreToOriginalReplicaCount": False,
-                "horizontalPodAutoscalerConfig": {"behavior": _behavior(scaling)},
+                "horizontalPodAutoscalerConfig": {**_autoscaler_name(fleet.name), "behavior": _behavior(scaling)},
             },
             "triggers": triggers,
         },
@@ -103,7 +107,8 @@ def _with_behavior(autoscaler: Manifest, behavior: Manifest) -> Manifest:
     spec = autoscaler["spec"]
     if autoscaler["kind"] != "ScaledObject":
         return {**autoscaler, "spec": {**spec, "behavior": behavior}}
-    advanced = {**spec["advanced"], "horizontalPodAutoscalerConfig": {"behavior": behavior}}
+    config = {**spec["advanced"]["horizontalPodAutoscalerConfig"], "behavior": behavior}
+    advanced = {**spec["advanced"], "horizontalPodAutoscalerConfig": config}
     return {**autoscaler, "spec": {**spec, "advanced": advanced}}
 
 
@@ -123,6 +128,18 @@ def render_redis_access(owner: Owner, spec: AgentServiceSpec) -> Manifest | None
         "metadata": metadata(owner, owner.name),
         "spec": {"secretTargetRef": [{"parameter": key, "name": secret, "key": key} for key in _REDIS_KEYS]},
     }
+
+
+def _from_none(scaling: AutoscalingSpec) -> Manifest:
+    """Return when the last of the pods go, and how soon the first one comes."""
+    idle = scaling.scale_down_stabilization_seconds
+    # The initial one, too: pods that were there before KEDA was asked would else go at its first look.
+    return {"pollingInterval": _LOOK_SECONDS, "cooldownPeriod": idle, "initialCooldownPeriod": idle}
+
+
+def _autoscaler_name(name: str) -> Manifest:
+    """Return the name of the autoscaler that KEDA makes, where the one that it would choose is too long."""
+    return {"name": name} if len(f"keda-hpa-{name}") > _LABEL_LENGTH else {}
 
 
 def _target(deployment: str) -> Manifest:
