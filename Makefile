@@ -1,7 +1,7 @@
 # The commands of this repository. On a bare Debian they need root, make and python3 alone; the rest is fetched or built once and
 # kept in ~/.cache/agentservice-devcluster.
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-down test test-compose unit process-test apiserver-test cluster-test test-keda lint generate verify images dist clean bench bench-operator bench-budgets bench-runtime
+.PHONY: help demo demo-down test test-compose unit process-test apiserver-test cluster-test test-keda lint generate verify pictures images dist clean bench bench-operator bench-budgets bench-runtime
 
 # pytest keeps rewritten tests as bytecode, which halves the time of `make unit`.
 unexport PYTHONDONTWRITEBYTECODE
@@ -55,6 +55,11 @@ lint: $(ENVIRONMENT) verify ## ruff, pyright (strict), the import contracts; gen
 	$(RUN)/ruff format --check .
 	$(RUN)/pyright
 	$(RUN)/lint-imports
+
+# Draw the dashboards for the documents, after some minutes on the dev cluster.
+pictures: $(ENVIRONMENT)
+	@$(DC) up --images
+	DRAW=docs/images $(PYTEST) tests/cluster/test_dashboards.py
 
 generate: $(ENVIRONMENT) ## Write the CRDs, the reference pages, the chart's schema and dashboards from their sources
 	$(RUN)/python -m agentservice_api.generate

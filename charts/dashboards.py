@@ -50,7 +50,7 @@ def _tidy(content: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     numbers = iter(range(1, 1000))
     for key, value in content.items():
         if key == "panels":
-            yield key, [{"id": next(numbers), **{k: v for k, v in panel.items() if v is not None}} for panel in value]
+            yield key, [{**{k: v for k, v in panel.items() if v is not None}, "id": next(numbers)} for panel in value]
         else:
             yield key, value
 

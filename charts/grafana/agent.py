@@ -1,4 +1,4 @@
-"""Decides what the dashboard on one agent shows: its runs, models, tools, cache and pods."""
+"""Decides what the dashboard on one agent shows: its runs, models, cache, tasks, tools and pods."""
 
 from __future__ import annotations
 
@@ -97,10 +97,72 @@ def agent() -> Dashboard:
                     about="Runs without a known price are left out.",
                 ),
                 lines(
-                    "Runs by what the cache did",
+                    "Model requests that the budget refused a second",
+                    [(rate(PodSeries.BUDGET_REFUSED, AGENT, by="reason"), "{{reason}}")],
+                    unit="reqps",
+                    about="Only with spec.budget.",
+                ),
+            ],
+        ),
+        (
+            "Cache",
+            [
+                lines(
+                    "Runs a second, by what the cache did",
                     [(rate(PodSeries.CACHE_RUNS, AGENT, by="outcome"), "{{outcome}}")],
                     unit="reqps",
+                    width=8,
                     about="Only with spec.cache.",
+                ),
+                lines(
+                    "Tokens that it saved a second",
+                    [(rate(PodSeries.CACHE_SAVED, AGENT), "saved")],
+                    unit="short",
+                    width=8,
+                ),
+                lines(
+                    "Answers that were not kept a second",
+                    [(rate(PodSeries.CACHE_NOT_KEPT, AGENT, by="reason"), "{{reason}}")],
+                    unit="reqps",
+                    width=8,
+                ),
+            ],
+        ),
+        (
+            "Tasks",
+            [
+                lines(
+                    "Tasks in the queue",
+                    [(f"max by (state) ({PodSeries.TASKS_QUEUE}{{{AGENT}}})", "{{state}}")],
+                    unit="short",
+                    width=8,
+                    about="Only with spec.queue. Each pod tells of the whole queue.",
+                ),
+                lines(
+                    "Age of the oldest",
+                    [(f"max({PodSeries.TASKS_OLDEST}{{{AGENT}}})", "waiting or running")],
+                    unit="s",
+                    width=8,
+                ),
+                lines("Seconds from taking in to the end", quantiles(PodSeries.TASKS_AGE, AGENT), unit="s", width=8),
+                lines(
+                    "Taken in, begun and ended a second",
+                    [
+                        (rate(PodSeries.TASKS_SUBMITTED, AGENT), "taken in"),
+                        (rate(PodSeries.TASKS_ATTEMPTS, AGENT), "begun"),
+                        (rate(PodSeries.TASKS_FINISHED, AGENT, by="status"), "{{status}}"),
+                    ],
+                    unit="reqps",
+                ),
+                lines(
+                    "Begun again and given up a second",
+                    [
+                        (rate(PodSeries.TASKS_RETRIED, AGENT, by="category"), "tried again {{category}}"),
+                        (rate(PodSeries.TASKS_RETURNED, AGENT), "given back by pods that stop"),
+                        (rate(PodSeries.TASKS_LOST, AGENT), "lost with their pods"),
+                        (rate(PodSeries.TASKS_DEAD, AGENT, by="reason"), "given up {{reason}}"),
+                    ],
+                    unit="reqps",
                 ),
             ],
         ),
@@ -161,4 +223,4 @@ def agent() -> Dashboard:
 
 
 def _pods() -> str:
-    return f"max by (namespace, pod) ({PodSeries.INFO}{{{AGENT}}})"
+    return f"group by (namespace, pod) ({PodSeries.INFO}{{{AGENT}}})"

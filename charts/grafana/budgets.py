@@ -46,13 +46,14 @@ def budgets() -> Dashboard:
             width=8,
         ),
         lines(
-            "Counted as spent because nobody can tell, and billed beyond the limit",
+            "Presumed spent, and billed beyond the limit",
             [
                 (f"{OperatorSeries.BUDGET_PRESUMED}{{{CHOSEN}}} > 0", f"presumed {_LEGEND}"),
                 (f"{OperatorSeries.BUDGET_OVERRUN}{{{CHOSEN}}} > 0", f"beyond {_LEGEND}"),
             ],
             unit="short",
             width=8,
+            about="Presumed is what nobody can tell, because its process died. Empty when there is neither.",
         ),
         lines(
             "Billed for each token reserved",

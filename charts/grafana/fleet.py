@@ -17,6 +17,7 @@ def fleet() -> Dashboard:
     condition = OperatorSeries.CONDITION
     failed = rate(PodSeries.RUNS, f'{AGENT},status!~"success|cancelled"', by=_BY)
     every = rate(PodSeries.RUNS, AGENT, by=_BY)
+    cached = rate(PodSeries.CACHE_RUNS, f'{AGENT},outcome=~"hit|shared"', by=_BY)
     rows = [
         (
             "",
@@ -80,6 +81,21 @@ def fleet() -> Dashboard:
                     unit="percentunit",
                 ),
                 lines("Pods", [(f"count by ({_BY}) ({PodSeries.INFO}{{{AGENT}}})", _LEGEND)], unit="short"),
+                lines(
+                    "Tasks that wait or are delayed",
+                    [
+                        (
+                            f'sum by ({_BY}) (max by ({_BY}, state) ({PodSeries.TASKS_QUEUE}{{{AGENT},state!="running"}}))',
+                            _LEGEND,
+                        )
+                    ],
+                    unit="short",
+                ),
+                lines(
+                    "Share of runs that a cache answered",
+                    [(f"{cached} / ({rate(PodSeries.CACHE_RUNS, AGENT, by=_BY)} > 0)", _LEGEND)],
+                    unit="percentunit",
+                ),
             ],
         ),
         (

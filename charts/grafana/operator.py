@@ -14,7 +14,8 @@ _OURS: Final = 'controller="agentservice"'
 
 def operator() -> Dashboard:
     """Return the dashboard."""
-    pods = f"max by (namespace, pod) ({OperatorSeries.WORKERS}{{{_OURS}}} > 0)"
+    # 1 for each: what is multiplied by it stays as it is
+    pods = f"group by (namespace, pod) ({OperatorSeries.WORKERS}{{{_OURS}}})"
     rows = [
         (
             "",

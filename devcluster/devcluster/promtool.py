@@ -1,4 +1,4 @@
-"""promtool, which judges Prometheus rules: found on this machine, or taken out of Debian's package without installing a Prometheus."""
+"""Prometheus, and promtool, which judges its rules: found on this machine, or taken out of Debian's package without installing it."""
 
 import os
 import shutil
@@ -14,15 +14,24 @@ PACKAGE = "prometheus"
 
 
 def promtool(settings: Settings, *, progress: Progress) -> Path:
-    """The program. Raises ClusterError with the command to run where it cannot be had."""
-    found = shutil.which("promtool")
+    """The program that judges rules. Raises ClusterError with the command to run where it cannot be had."""
+    return _program("promtool", settings, progress=progress)
+
+
+def prometheus(settings: Settings, *, progress: Progress) -> Path:
+    """Prometheus itself. Raises ClusterError with the command to run where it cannot be had."""
+    return _program("prometheus", settings, progress=progress)
+
+
+def _program(name: str, settings: Settings, *, progress: Progress) -> Path:
+    found = shutil.which(name)
     if found:
         return Path(found)
-    program = settings.cache / "tools" / "promtool"
+    program = settings.cache / "tools" / name
     if not program.exists():
         if not shutil.which("apt-get"):
-            raise ClusterError("promtool is missing here: install Prometheus, which brings it, and try again")
-        progress.step(f"taking promtool out of Debian's package {PACKAGE}")
+            raise ClusterError(f"{name} is missing here: install Prometheus, which brings it, and try again")
+        progress.step(f"taking {name} out of Debian's package {PACKAGE}")
         _extract(program)
     return program
 
@@ -36,7 +45,7 @@ def _extract(program: Path) -> None:
         _run(["apt-get", "-q", "download", PACKAGE], directory)
         (package,) = Path(directory).glob(f"{PACKAGE}_*.deb")
         _run(["dpkg-deb", "--extract", package.name, "content"], directory)
-        (Path(directory) / "content" / "usr" / "bin" / "promtool").rename(program)
+        (Path(directory) / "content" / "usr" / "bin" / program.name).rename(program)
 
 
 def _run(command: list[str], directory: str) -> None:

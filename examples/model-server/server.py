@@ -79,6 +79,8 @@ class Behaviour:
     malformed: bool = False
     breaks: str | None = None
     """What happens after the second chunk of a stream: `drop`, `error` or `stall`."""
+    overbilled: int = 0
+    """Tokens of output that are billed and were never answered."""
 
 
 REFUSALS = {
@@ -110,6 +112,8 @@ def behaviour(model: str, *, nth: int) -> Behaviour:
         return Behaviour(chunks=int(stream[1]), chunk_seconds=int(stream[2]) / 1000)
     if (invalid := re.fullmatch(r"invalid(?:-first-(\d+))?", model)) is not None:
         return Behaviour(valid=invalid[1] is not None and nth > int(invalid[1]))
+    if (overbills := re.fullmatch(r"overbills-(\d+)", model)) is not None:
+        return Behaviour(overbilled=int(overbills[1]))
     match model:
         case "hang":
             return Behaviour(wait_seconds=HANG_SECONDS)
@@ -156,7 +160,7 @@ def create_app(*, keys: frozenset[str] = frozenset()) -> Starlette:
                 dictated = dictation(body.get("messages", []))
                 reply = Reply(text="".join(f"{dictated or f'word{index}'} " for index in range(how.chunks)))
             reply, choices = reply.within(output_cap(body)), int(body.get("n") or 1)
-            output = tokens_in(reply.output_text) * choices
+            output = tokens_in(reply.output_text) * choices + how.overbilled
             usage = {"prompt_tokens": prompt_tokens(body), "completion_tokens": output}
             usage["total_tokens"] = sum(usage.values())
             state.bill(model, usage)

@@ -250,13 +250,13 @@ class PodSeries(Series):
         "agentservice_budget_settled_tokens_total",
         Kind.COUNTER,
         _MODEL,
-        "Tokens that model requests were settled at.",
+        "Tokens that model requests were settled at, by the model's id as prices and the AgentLedger have it.",
     )
     BUDGET_USD = (
         "agentservice_budget_settled_usd_total",
         Kind.COUNTER,
         _MODEL,
-        "US dollars that model requests were settled at; 0 where a price is not known.",
+        "US dollars that model requests were settled at, by the same id; 0 where a price is not known.",
     )
     BUDGET_UNMEASURED = (
         "agentservice_budget_unmeasured_total",

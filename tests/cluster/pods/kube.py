@@ -53,7 +53,8 @@ class Kube:
         said = self._proxy.stdout.readline()
         address = re.search(r"127\.0\.0\.1:\d+", said)
         assert address is not None, f"kubectl proxy does not start: {said}"
-        self._server = f"http://{address[0]}"
+        self.server = f"http://{address[0]}"
+        """The API server, which asks for no credentials here."""
 
     def close(self) -> None:
         self._proxy.terminate()
@@ -122,7 +123,7 @@ class Kube:
         """Return the body of the answer. Raises ApiError."""
         data = json.dumps(body).encode() if body is not None else None
         request = urllib.request.Request(
-            self._server + path, data=data, method=method, headers={"Content-Type": content_type}
+            self.server + path, data=data, method=method, headers={"Content-Type": content_type}
         )
         try:
             with urllib.request.urlopen(request, timeout=30) as answer:

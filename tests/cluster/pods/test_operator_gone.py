@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import time
-from pathlib import Path
 
 import pytest
 
 from devcluster import install
 
 from .agents import Agent, specification
+from .kills import kill_without_warning
 from .kube import Kube, Manifest, is_pod_ready
 from .load_generator import Caller
 from .waiting import wait
@@ -43,26 +41,6 @@ def leader(kube: Kube, namespace: str) -> str:
     return str((lease or {}).get("spec", {}).get("holderIdentity") or "").rpartition("_")[0]
 
 
-def kill_without_warning(kube: Kube, pod: Manifest) -> None:
-    """SIGKILL to the pod's processes from outside; where they run on another machine, the nearest that the API offers."""
-    uid = pod["metadata"]["uid"]
-    marks = (f"pod{uid}", f"pod{uid.replace('-', '_')}")
-    killed = 0
-    for entry in Path("/proc").iterdir():
-        if not entry.name.isdigit():
-            continue
-        try:
-            groups = (entry / "cgroup").read_text()
-            program = (entry / "cmdline").read_bytes()
-        except OSError:
-            continue
-        if any(mark in groups for mark in marks) and b"agentservice-operator" in program:
-            os.kill(int(entry.name), signal.SIGKILL)
-            killed += 1
-    if not killed:
-        kube.delete("Pod", pod["metadata"]["namespace"], pod["metadata"]["name"], grace_seconds=0)
-
-
 def test_a_killed_leader_is_replaced_and_no_agent_notices(
     agents: dict[str, Agent], kube: Kube, operator_namespace: str, caller: Caller
 ):
@@ -78,7 +56,7 @@ def test_a_killed_leader_is_replaced_and_no_agent_notices(
     before = {name: agent.restarts() for name, agent in agents.items()}
     revision = agents["changed"].deployed_revision()
     with caller.load(*(agent.url for agent in agents.values()), rate=5) as load:
-        kill_without_warning(kube, victim)
+        kill_without_warning(kube, victim, program=b"agentservice-operator")
         killed = time.monotonic()
         agents["changed"].apply(specification("Say new."))
         wait(

@@ -127,6 +127,11 @@ def test_an_answer_ends_at_its_cap(client):
     assert answer["choices"][0]["finish_reason"] == "length"
 
 
+def test_more_is_billed_than_was_answered_on_command(client):
+    honest, greedy = (ask(client, model=model, max_tokens=2).json()["usage"] for model in ("any", "overbills-1000"))
+    assert greedy == {**honest, "completion_tokens": 1002, "total_tokens": honest["prompt_tokens"] + 1002}
+
+
 def test_a_tool_call_is_cut_at_its_cap(client):
     tool = {
         "type": "function",

@@ -88,6 +88,8 @@ class CacheMetrics:
         self._saved = counter(registry, PodSeries.CACHE_SAVED)
         for outcome in Outcome:
             self._requests.labels(agent_name, outcome)
+        for reason in NotKept:
+            self._not_kept.labels(agent_name, reason)
         self._saved.labels(agent_name)
 
     def counted(self, outcome: Outcome) -> None:
