@@ -92,13 +92,6 @@ def test_the_chart_ships_both_when_asked(chart):
     }
 
 
-def test_what_the_operator_tells_of_agents_keeps_their_namespace(chart):
-    rendered = chart.render({"metrics": {"podMonitor": {"enabled": True}, "serviceMonitor": {"enabled": True}}})
-    (pods,), (services,) = (rendered.all(kind) for kind in ("PodMonitor", "ServiceMonitor"))
-    for endpoint in (*pods["spec"]["podMetricsEndpoints"], *services["spec"]["endpoints"]):
-        assert endpoint["honorLabels"] is True
-
-
 @pytest.mark.parametrize("dashboard", DASHBOARDS, ids=lambda path: path.stem)
 def test_the_panels_of_a_dashboard_do_not_overlap(dashboard: Path):
     taken = set()

