@@ -1,4 +1,4 @@
-"""Debian's Prometheus, which scrapes pods of the cluster through the API server, and what it knows of them."""
+"""Debian's Prometheus, which scrapes the pods that PodMonitors select, through the API server, and what it knows of them."""
 
 from __future__ import annotations
 
@@ -23,31 +23,30 @@ from .pods.waiting import wait
 SCRAPED_EVERY = 2
 """Seconds."""
 _PATIENCE = 120.0
-_JOB = "pods"
-_UP = f'up{{job="{_JOB}"}}'
 _OURS = ("agent_name", "namespace", "pod", "instance", "job")
 Told = dict[str, float]
 """Values by series, as `key` writes them, summed up over pods."""
 
 
 class Prometheus:
-    """A context manager. ``selectors`` say by namespace whose pods are scraped, as PodMonitors do: at their port `http`."""
+    """A context manager. It scrapes what ``monitors``, PodMonitors, say; one for any namespace looks in ``namespace`` alone."""
 
     def __init__(
         self,
         program: Path,
         *,
         kube: Kube,
-        selectors: Mapping[str, Sequence[str]],
+        monitors: Sequence[Manifest],
+        namespace: str,
         directory: Path,
         rules: Sequence[Path] = (),
     ) -> None:
         (port,) = free_ports(1)
         self._url = f"http://127.0.0.1:{port}"
-        self._kube, self._selectors, self._directory = kube, selectors, directory
-        self._targets = directory / "targets.json"
+        self._kube, self._namespace, self._directory = kube, namespace, directory
+        self._monitors = {directory / f"{monitor['metadata']['name']}.json": monitor for monitor in monitors}
         config = directory / "prometheus.yml"
-        config.write_text(yaml.safe_dump(_configuration(self._targets, rules)))
+        config.write_text(yaml.safe_dump(_configuration(self._monitors, rules)))
         self._command = [
             str(program),
             f"--config.file={config}",
@@ -74,7 +73,7 @@ class Prometheus:
         def seen() -> bool:
             ready = self._look_for_pods()
             # of an expression's result it would be the time of asking
-            fresh = self.query(f"timestamp({_UP}) > {now} and {_UP} == 1")
+            fresh = self.query(f"timestamp(up) > {now} and up == 1")
             return ready <= {one["metric"]["pod"] for one in fresh}
 
         wait("every pod is scraped", seen, seconds=_PATIENCE, why=lambda: (self.query("up"), self.log()))
@@ -111,19 +110,22 @@ class Prometheus:
 
     def _look_for_pods(self) -> set[str]:
         """Have those scraped that are ready, and return their names: Debian's build cannot ask Kubernetes by itself."""
-        pods = [
-            pod
-            for namespace, selectors in self._selectors.items()
-            for selector in selectors
-            for pod in self._kube.list("Pod", namespace, selector=selector)
-            if is_pod_ready(pod)
-        ]
-        found = json.dumps([target for pod in pods for target in _targets(self._kube.server, pod)])
-        if not self._targets.exists() or self._targets.read_text() != found:
-            fresh = self._targets.with_suffix(".new")
-            fresh.write_text(found)
-            fresh.replace(self._targets)
-        return {pod["metadata"]["name"] for pod in pods}
+        names: set[str] = set()
+        for targets, monitor in self._monitors.items():
+            pods = self._selected(monitor)
+            found = json.dumps([target for pod in pods for target in _targets(self._kube.server, monitor, pod)])
+            if not targets.exists() or targets.read_text() != found:
+                fresh = targets.with_suffix(".new")
+                fresh.write_text(found)
+                fresh.replace(targets)
+            names |= {pod["metadata"]["name"] for pod in pods}
+        return names
+
+    def _selected(self, monitor: Manifest) -> list[Manifest]:
+        anywhere = monitor["spec"].get("namespaceSelector", {}).get("any")
+        namespace = self._namespace if anywhere else monitor["metadata"]["namespace"]
+        labels = ",".join(f"{name}={value}" for name, value in monitor["spec"]["selector"]["matchLabels"].items())
+        return [pod for pod in self._kube.list("Pod", namespace, selector=labels) if is_pod_ready(pod)]
 
     def _get(self, path: str, **parameters: Any) -> Any:
         query = urllib.parse.urlencode(parameters)
@@ -145,26 +147,29 @@ def key(series: str, suffix: str = "", **labels: str) -> str:
     return f"{series}{suffix}{{{inner}}}"
 
 
-def _targets(api: str, pod: Manifest) -> Iterator[dict[str, Any]]:
+def _targets(api: str, monitor: Manifest, pod: Manifest) -> Iterator[dict[str, Any]]:
     namespace, name = pod["metadata"]["namespace"], pod["metadata"]["name"]
+    (endpoint,) = monitor["spec"]["podMetricsEndpoints"]
     for container in pod["spec"]["containers"]:
         for port in container.get("ports", ()):
-            if port.get("name") == "http":
-                path = f"/api/v1/namespaces/{namespace}/pods/{name}:{port['containerPort']}/proxy/metrics"
+            if port.get("name") == endpoint["port"]:
+                path = f"/api/v1/namespaces/{namespace}/pods/{name}:{port['containerPort']}/proxy{endpoint['path']}"
                 labels = {"__metrics_path__": path, "namespace": namespace, "pod": name}
                 yield {"targets": [api.removeprefix("http://")], "labels": labels}
 
 
-def _configuration(targets: Path, rules: Sequence[Path]) -> dict[str, Any]:
-    """As PodMonitors have it: the namespace and the pod are labels, but what a series says of itself goes before."""
+def _configuration(monitors: Mapping[Path, Manifest], rules: Sequence[Path]) -> dict[str, Any]:
+    """As the Prometheus operator makes it of PodMonitors: the namespace and the pod are labels; ``monitors`` by the file of their targets."""
     every = f"{SCRAPED_EVERY}s"
-    pods = {
-        "job_name": _JOB,
-        "honor_labels": True,
-        "file_sd_configs": [{"files": [str(targets)], "refresh_interval": every}],
-    }
     return {
         "global": {"scrape_interval": every, "scrape_timeout": every, "evaluation_interval": every},
         "rule_files": [str(path) for path in rules],
-        "scrape_configs": [pods],
+        "scrape_configs": [
+            {
+                "job_name": monitor["metadata"]["name"],
+                "honor_labels": monitor["spec"]["podMetricsEndpoints"][0].get("honorLabels", False),
+                "file_sd_configs": [{"files": [str(targets)], "refresh_interval": every}],
+            }
+            for targets, monitor in monitors.items()
+        ],
     }

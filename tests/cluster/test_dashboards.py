@@ -18,16 +18,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
-from agentservice_api import names
 from agentservice_api.series import OperatorSeries, PodSeries
 from devcluster import install
+from devcluster.cluster import Cluster
 from devcluster.progress import Progress
 from devcluster.promtool import prometheus
 from devcluster.settings import REPOSITORY, read_settings
 
 from .drawing import draw, queries
-from .pods.kube import Kube
+from .pods.kube import Kube, Manifest
 from .pods.waiting import wait
 from .scene import ATTEMPTS, AWAY, BUSY, FAILING_FIRST, LIMPING, POOR, SLOW, STUCK, TOOL, Scene
 from .scraper import Prometheus, Told, key
@@ -53,15 +54,25 @@ def scene(kube: Kube, manifest: Callable[[str], str]) -> Iterator[Scene]:
 
 
 @pytest.fixture(scope="module")
-def scraper(kube: Kube, scene: Scene, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
-    selectors = {
-        scene.namespace: (names.LABEL_NAME, names.LABEL_WORKERS),
-        install.NAMESPACE: ("app.kubernetes.io/name=agentservice-operator",),
-    }
+def monitors(cluster: Cluster) -> list[Manifest]:
+    """The PodMonitors of the chart."""
+    on = "--set=metrics.agentPodMonitor.enabled=true,metrics.podMonitor.enabled=true"
+    chart = str(FILES.parent)
+    text = install.Client(cluster=cluster).helm(
+        "template", install.RELEASE, chart, "--namespace", install.NAMESPACE, on
+    )
+    return [made for made in yaml.safe_load_all(text) if made and made["kind"] == "PodMonitor"]
+
+
+@pytest.fixture(scope="module")
+def scraper(
+    kube: Kube, scene: Scene, monitors: list[Manifest], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Prometheus]:
     with Prometheus(
         prometheus(read_settings(), progress=Progress()),
         kube=kube,
-        selectors=selectors,
+        monitors=monitors,
+        namespace=scene.namespace,
         directory=tmp_path_factory.mktemp("prometheus"),
         rules=sorted(FILES.glob("*-alerts.yaml")),
     ) as found:
@@ -212,7 +223,7 @@ def test_the_operator_tells_what_pods_have_settled_and_how_its_agents_are(scene:
     settled = scraper.value(f'{PodSeries.BUDGET_TOKENS}{{namespace="{scene.namespace}",agent_name="{BUSY}"}}')
     assert settled > 0
     becomes(scraper, f'{OperatorSeries.BUDGET_USED}{{{of_busy},unit="tokens"}}', settled)
-    assert scraper.value(f'{OperatorSeries.BUDGET_LIMIT}{{{of_busy},unit="usd"}}') == 0.2
+    becomes(scraper, f'{OperatorSeries.BUDGET_LIMIT}{{{of_busy},unit="usd"}}', 0.2)
     for name, kind, status in (
         (BUSY, "Ready", "True"),
         (STUCK, "Ready", "False"),
@@ -221,7 +232,7 @@ def test_the_operator_tells_what_pods_have_settled_and_how_its_agents_are(scene:
     ):
         condition = f'namespace="{scene.namespace}",name="{name}",type="{kind}",status="{status}"'
         becomes(scraper, f"{OperatorSeries.CONDITION}{{{condition}}}", 1)
-    assert scraper.value(f'{OperatorSeries.LEADER}{{name="{install.RELEASE}"}}') == 1
+    becomes(scraper, f'{OperatorSeries.LEADER}{{name="{install.RELEASE}"}}', 1)
 
 
 def test_every_query_of_every_panel_of_every_dashboard_has_data_and_every_rule_is_well(
@@ -253,7 +264,8 @@ def test_every_query_of_every_panel_of_every_dashboard_has_data_and_every_rule_i
             break
         assert time.monotonic() < deadline, "never had data:\n" + "\n".join(missing)
     (leaders,) = [panel for _, panel in panels if panel["title"] == "Leaders"]
-    assert scraper.value(leaders["targets"][0]["expr"]) == 1, "what narrows a query to our pods leaves its values alone"
+    # what narrows a query to our pods leaves its values alone
+    becomes(scraper, leaders["targets"][0]["expr"], 1)
     for rule in scraper.rules():
         assert (rule["health"], rule.get("lastError")) == ("ok", None), rule
     recorded = {rule["name"] for rule in scraper.rules() if rule["type"] == "recording"}
