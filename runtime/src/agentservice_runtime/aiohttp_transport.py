@@ -6,12 +6,13 @@ and billed, from one that was never reached by neither the type nor the phase of
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Generator
+from collections.abc import AsyncIterator, Generator, Mapping
 from contextlib import contextmanager
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import aiohttp
 import httpx2
+from aiohttp.helpers import get_env_proxy_for_url
 from yarl import URL
 
 _ERRORS: Final[tuple[tuple[type[Exception], type[httpx2.TransportError]], ...]] = (
@@ -35,23 +36,28 @@ class AiohttpTransport(httpx2.AsyncBaseTransport):
     def __init__(self, *, max_connections: int) -> None:
         self._max_connections = max_connections
         self._session: aiohttp.ClientSession | None = None
+        self._proxies: dict[tuple[str, str | None], _Proxy] = {}
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         """Send a request whose body has been read and return the answer once its head is here. Raises httpx2's errors."""
         if self._session is None:
             self._session = self._connect()
         seconds: dict[str, Any] = request.extensions.get("timeout", {})
+        url = URL(str(request.url), encoded=True)
+        proxy = self._proxy(url)
         with _as_httpx():
             answer = await self._session.request(
                 request.method,
-                URL(str(request.url), encoded=True),
-                headers=request.headers.multi_items(),
+                url,
+                headers=[*request.headers.multi_items(), *proxy.shown_with_request.items()],
                 data=request.content or None,
                 allow_redirects=False,
                 skip_auto_headers=_OWN_HEADERS,
                 timeout=aiohttp.ClientTimeout(
                     connect=seconds.get("pool"), sock_connect=seconds.get("connect"), sock_read=seconds.get("read")
                 ),
+                proxy=proxy.url,
+                proxy_headers=proxy.shown,
             )
         return httpx2.Response(
             answer.status,
@@ -70,8 +76,36 @@ class AiohttpTransport(httpx2.AsyncBaseTransport):
             connector=aiohttp.TCPConnector(limit=self._max_connections, ssl=httpx2.create_ssl_context()),
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,
-            trust_env=True,
         )
+
+    def _proxy(self, url: URL) -> _Proxy:
+        """Return the environment's proxy for ``url``. aiohttp would look, and read .netrc, on two threads for each request."""
+        origin = (url.scheme, url.host)
+        known = self._proxies.get(origin)
+        if known is None:
+            known = self._proxies[origin] = _proxy_for(url)
+        return known
+
+
+class _Proxy(NamedTuple):
+    """Through whom a request goes, and what it is shown beside the request's own headers."""
+
+    url: URL | None = None
+    shown: Mapping[str, str] | None = None
+    """Where the proxy is asked for a tunnel."""
+    shown_with_request: Mapping[str, str] = {}
+    """Where it is asked for the page."""
+
+
+def _proxy_for(url: URL) -> _Proxy:
+    try:
+        proxy, auth = get_env_proxy_for_url(url)
+    except LookupError:
+        return _Proxy()
+    if auth is None:
+        return _Proxy(proxy)
+    credentials = {"Proxy-Authorization": auth.encode()}
+    return _Proxy(proxy, credentials) if url.scheme == "https" else _Proxy(proxy, None, credentials)
 
 
 class _Body(httpx2.AsyncByteStream):

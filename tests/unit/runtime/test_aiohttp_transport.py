@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import gzip
 from collections.abc import AsyncGenerator, Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from typing import Any
 
 import httpx2
 import pytest
@@ -103,6 +105,31 @@ async def test_a_request_says_what_its_client_says_and_nothing_else() -> None:
         ]
     )
     assert b"user-agent: ours" in server.heads[0].lower()
+
+
+class NoThreads(ThreadPoolExecutor):
+    """Of which none may be asked for."""
+
+    def submit(self, *_: Any, **__: Any) -> Any:
+        raise AssertionError("a thread was asked for")
+
+
+async def test_a_request_waits_for_no_thread() -> None:
+    asyncio.get_running_loop().set_default_executor(NoThreads())
+    async with serving(answer) as server, client() as http:
+        assert (await http.post(server.url, json={"a": 1})).text == "hi"
+
+
+async def test_the_environments_proxy_is_asked_with_its_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with serving(answer) as proxy, serving(answer) as server, client() as http:
+        monkeypatch.setenv("http_proxy", proxy.url.replace("//", "//me:secret@"))
+        monkeypatch.setenv("no_proxy", "127.0.0.1")
+        for _ in range(2):
+            assert (await http.get("http://model.invalid/v1/chat")).text == "hi"
+        assert (await http.get(server.url)).text == "hi"
+    assert (len(proxy.heads), len(server.heads)) == (2, 1)
+    assert proxy.heads[0].startswith(b"GET http://model.invalid/v1/chat ")
+    assert b"proxy-authorization: basic bwu6c2vjcmv0" in proxy.heads[0].lower()
 
 
 async def test_a_compressed_answer_is_read() -> None:
