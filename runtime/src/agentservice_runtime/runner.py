@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any, Final
 import orjson
 import pydantic_core
 from pydantic_ai import AgentRunResult, RunUsage
-from pydantic_ai.capabilities import ReinjectSystemPrompt, UseThreadExecutor
+from pydantic_ai.capabilities import ReinjectSystemPrompt
 from pydantic_ai.messages import ModelMessage
 
 from agentservice_api import RuntimeConfig
 from agentservice_runtime.agent import BuiltAgent
+from agentservice_runtime.course import Course, RecoveringCourse
 from agentservice_runtime.errors import FieldError, ServiceError, unprocessable
 from agentservice_runtime.guard import OutputCap, guard, usage_limits
 from agentservice_runtime.memory.turns import turn_of
@@ -179,6 +180,7 @@ class Runner:
         self._deps = deps
         self._threads = threads
         self._limits = config.agent.limits
+        self._guard = guard(self._limits)
         self._observation = Observation(metrics=metrics, named=self._named_models())
 
     @property
@@ -193,16 +195,18 @@ class Runner:
 
     async def run(self, question: Question, record: RunRecord) -> Answer:
         """Run to the end. ``record`` counts up, so it tells what a run that fails has used."""
-        with Scope(self._meter, record.account):
-            result = await self._built.agent.run(question.prompt, **self._arguments(question, record))
+        agent = self._built.agent
+        with Scope(self._meter, record.account), agent.using_thread_executor(self._threads):
+            result = await agent.run(question.prompt, **self._arguments(question, record))
         return await self.concluded(result, question, record)
 
     @asynccontextmanager
     async def events(self, question: Question, record: RunRecord) -> AsyncGenerator[Any]:
         """Run and return pydantic-ai's events as they come."""
-        with Scope(self._meter, record.account):
+        agent = self._built.agent
+        with Scope(self._meter, record.account), agent.using_thread_executor(self._threads):
             arguments = self._arguments(question, record)
-            async with self._built.agent.run_stream_events(question.prompt, **arguments) as events:
+            async with agent.run_stream_events(question.prompt, **arguments) as events:
                 yield events
 
     async def concluded(self, result: AgentRunResult[Any], question: Question, record: RunRecord) -> Answer:
@@ -248,22 +252,12 @@ class Runner:
     def _arguments(self, question: Question, record: RunRecord) -> dict[str, Any]:
         built = self._built
         cap = question.max_output_tokens
-        capabilities: list[Any] = [self._observation, guard(self._limits), UseThreadExecutor(self._threads)]
-        if self._budget is not None and self._budget.degrade is not None:
-            capabilities.append(self._budget.degrade)
         seconds = float(self._limits.run_timeout_seconds)
-        recovery = None if self._recovery is None else self._recovery.for_run(seconds=seconds, max_output_tokens=cap)
-        if recovery is not None:
-            capabilities.insert(1, recovery)  # before the cheaper model, which has the last word
-        if cap is not None:
-            capabilities.append(OutputCap(max_tokens=cap))  # after it: its settings are lowered too
+        capabilities: list[Any] = [self._course(record, seconds=seconds, cap=cap)]
         history = [*(record.turn.history if record.turn is not None else ()), *question.history]
         if history:
             # what a client sends holds no system prompt of an agent that has one
             capabilities.append(ReinjectSystemPrompt())
-        cached = None if self._cache is None else self._cache.for_run(record, seconds=seconds)
-        if cached is not None:
-            capabilities.append(cached)
         return {
             "run_id": record.run_id,
             "message_history": history or None,
@@ -280,6 +274,17 @@ class Runner:
             "spec": built.run_spec,
             "infer_name": False,
         }
+
+    def _course(self, record: RunRecord, *, seconds: float, cap: int | None) -> Course:
+        recovery = None if self._recovery is None else self._recovery.for_run(seconds=seconds, max_output_tokens=cap)
+        parts: dict[str, Any] = {
+            "observation": self._observation,
+            "guard": self._guard,
+            "degrade": None if self._budget is None else self._budget.degrade,
+            "cap": None if cap is None else OutputCap(max_tokens=cap),
+            "cache": None if self._cache is None else self._cache.for_run(record, seconds=seconds),
+        }
+        return Course(**parts) if recovery is None else RecoveringCourse(**parts, recovery=recovery)
 
 
 def told_of(record: RunRecord) -> str | None:
