@@ -11,7 +11,7 @@ from redis.exceptions import ResponseError
 from tests.services.redis_server import RedisServer
 from tests.services.tcp_proxy import Fault, TcpProxy
 
-from agentservice_runtime.ledger.redis_line import FAILURES, Line
+from agentservice_runtime.redis_line import FAILURES, Line
 
 LONG = 30.0
 

@@ -117,7 +117,9 @@ def create_app(
     if config.cache is not None:
         from agentservice_runtime.cache.cache import build_cache
 
-        cache = build_cache(config, secrets=secrets, metrics=service.metrics, revision=revision)
+        cache = build_cache(
+            config, secrets=secrets, metrics=service.metrics, revision=revision, is_traced=tracing is not None
+        )
     memory = build_memory(config, secrets=secrets)
     tasks = None
     if config.queue is not None:

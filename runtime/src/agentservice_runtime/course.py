@@ -84,10 +84,10 @@ class Course(AbstractCapability[Any]):
 class RecoveringCourse(Course):
     """Passed with a run whose failed model requests are sent again. pydantic-ai opens streams early where this hook is there."""
 
-    recovery: RunRecovery
-
     async def on_model_request_error(
         self, ctx: RunContext[Any], *, request_context: ModelRequestContext, error: Exception
     ) -> ModelResponse:
         """Ask again, ask another model, or raise ``error``."""
+        if self.recovery is None:
+            raise error
         return await self.recovery.on_model_request_error(ctx, request_context=request_context, error=error)

@@ -280,11 +280,12 @@ class Runner:
         parts: dict[str, Any] = {
             "observation": self._observation,
             "guard": self._guard,
+            "recovery": recovery,
             "degrade": None if self._budget is None else self._budget.degrade,
             "cap": None if cap is None else OutputCap(max_tokens=cap),
             "cache": None if self._cache is None else self._cache.for_run(record, seconds=seconds),
         }
-        return Course(**parts) if recovery is None else RecoveringCourse(**parts, recovery=recovery)
+        return Course(**parts) if recovery is None else RecoveringCourse(**parts)
 
 
 def told_of(record: RunRecord) -> str | None:

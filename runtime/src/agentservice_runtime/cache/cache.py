@@ -89,7 +89,9 @@ class Cache:
         await self._store.close()
 
 
-def build_cache(config: RuntimeConfig, *, secrets: SecretFiles, metrics: Metrics, revision: str) -> Cache:
+def build_cache(
+    config: RuntimeConfig, *, secrets: SecretFiles, metrics: Metrics, revision: str, is_traced: bool = False
+) -> Cache:
     """Return the cache; nothing is connected yet. Raises ConfigurationRejected."""
     if config.cache is None:
         raise ValueError("the configuration has no cache")
@@ -104,6 +106,7 @@ def build_cache(config: RuntimeConfig, *, secrets: SecretFiles, metrics: Metrics
         owner=owner,
         ttl_seconds=config.cache.ttl_seconds,
         answer_seconds=answer_seconds(ANSWER_VARIABLE, default=ANSWER_SECONDS),
+        is_traced=is_traced,
     )
     series = CacheMetrics(metrics.registry, agent_name=config.name)
     return Cache(config, store=store, metrics=series, revision=revision)

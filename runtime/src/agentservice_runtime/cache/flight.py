@@ -58,24 +58,36 @@ class Lease:
         self._token = token
         self._of = of
         self._leave = leave
-        self._renewing = asyncio.create_task(self._renew(time.monotonic() + seconds))
+        self._until = time.monotonic() + seconds
+        self._loop = asyncio.get_running_loop()
+        self._renewing: asyncio.Task[None] | None = None
+        # most runs have ended by then: a task for each would cost them more than the timer
+        self._due = self._loop.call_later(store.lease_seconds / 3, self._begin_to_renew)
 
     async def keep(self, kept: bytes, *, seconds: float) -> None:
         """Keep the answer for ``seconds``. Never raises."""
-        self._renewing.cancel()
+        self._end()
         with contextlib.suppress(Unavailable):
             await self._store.keep(self.key, token=self._token, of=self._of, body=kept, seconds=seconds)
 
     def leave(self, *, alone_seconds: float) -> None:
         """Give the lease back; for ``alone_seconds`` nobody waits for another."""
-        self._renewing.cancel()
+        self._end()
         self._leave(self.key, self._token, alone_seconds)
 
-    async def _renew(self, until: float) -> None:
-        while time.monotonic() < until:
-            await asyncio.sleep(self._store.lease_seconds / 3)
+    def _end(self) -> None:
+        self._due.cancel()
+        if self._renewing is not None:
+            self._renewing.cancel()
+
+    def _begin_to_renew(self) -> None:
+        self._renewing = self._loop.create_task(self._renew())
+
+    async def _renew(self) -> None:
+        while time.monotonic() < self._until:
             with contextlib.suppress(Unavailable):  # it may answer again before the lease ends
                 await self._store.renew(self.key, token=self._token)
+            await asyncio.sleep(self._store.lease_seconds / 3)
 
 
 class Flights:

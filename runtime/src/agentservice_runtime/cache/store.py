@@ -17,6 +17,7 @@ from agentservice_runtime.outage import Outage
 from agentservice_runtime.redis_scripts import FAILURES, Scripts
 
 CONNECTIONS: Final = 16
+"""Where each step is traced, which the library's own client is. Elsewhere one does."""
 ANSWER_SECONDS: Final = 2.0
 """For a step as a whole, connecting included."""
 PAUSE_SECONDS: Final = 5.0
@@ -71,6 +72,7 @@ class Store:
         ttl_seconds: int,
         answer_seconds: float = ANSWER_SECONDS,
         lease_seconds: float = LEASE_SECONDS,
+        is_traced: bool = False,
     ) -> None:
         """``owner`` tells this service from all others; ``url`` is asked again when Redis cannot be used."""
         self.lease_seconds = lease_seconds
@@ -79,7 +81,7 @@ class Store:
             package="agentservice_runtime.cache",
             names=tuple(_Step),
             answer_seconds=answer_seconds,
-            connections=CONNECTIONS,
+            connections=CONNECTIONS if is_traced else None,
         )
         # the braces put all keys of a service into one slot of a Redis Cluster
         self._prefix = f"agentservice:cache:{{{owner}}}"

@@ -21,7 +21,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import NoScriptError, ResponseError
 
 from agentservice_runtime.ledger.interface import LedgerUnavailable
-from agentservice_runtime.ledger.redis_line import FAILURES, Line
+from agentservice_runtime.redis_line import FAILURES, Line, packed_word
 
 ANSWER_SECONDS: Final = 2.0
 """To connect, and for each answer."""
@@ -179,9 +179,9 @@ class RedisSteps:
         head = self._heads.get((command, script))
         if head is None:
             given = (command, script, len(self._keys), *self._keys)
-            head = self._heads[command, script] = b"".join(map(_packed, given))
+            head = self._heads[command, script] = b"".join(map(packed_word, given))
         parts = [b"*%d\r\n" % (3 + len(self._keys) + len(words)), head]
-        parts += map(_packed, words)
+        parts += map(packed_word, words)
         packed = b"".join(parts)
         for pause in PAUSES:
             try:
@@ -196,12 +196,6 @@ class RedisSteps:
         if self._line is None:
             raise LedgerUnavailable("the budget's ledger is closed")
         return self._line
-
-
-def _packed(word: Word) -> bytes:
-    """Return one argument as RESP has it."""
-    told = word.encode() if isinstance(word, str) else b"%d" % word
-    return b"$%d\r\n%b\r\n" % (len(told), told)
 
 
 def account(told: bytes | str) -> tuple[int, ...]:

@@ -36,6 +36,11 @@ class Line:
         self._alarm: asyncio.TimerHandle | None = None
         self._is_closed = False
 
+    @property
+    def is_connected(self) -> bool:
+        """Whether there is a connection, as far as is known."""
+        return self._connection is not None and self._connection.is_connected
+
     async def ask(self, command: bytes) -> Any:
         """Send a packed command and return its answer. Raises RedisError, and OSError where there is no Redis.
 
@@ -139,3 +144,14 @@ class Line:
         for answer, _ in asked:
             if not answer.done():
                 answer.set_exception(failure)
+
+
+def packed(*words: str | int | float | bytes) -> bytes:
+    """Return a command as RESP has it."""
+    return b"*%d\r\n%b" % (len(words), b"".join(map(packed_word, words)))
+
+
+def packed_word(word: str | int | float | bytes) -> bytes:
+    """Return one word of a command as RESP has it."""
+    told = word if isinstance(word, bytes) else str(word).encode()
+    return b"$%d\r\n%b\r\n" % (len(told), told)
