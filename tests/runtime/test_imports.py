@@ -10,9 +10,9 @@ import sys
 import agentservice_runtime
 from pathlib import Path
 from agentservice_api import RuntimeConfig
-from agentservice_runtime.frugal import unseen
-with unseen('logfire', 'opentelemetry.sdk'):
-    from agentservice_runtime.app import create_app
+from agentservice_runtime.frugal import UNUSED, unseen
+with unseen(*UNUSED):
+    from agentservice_runtime.serve import create_app
 from agentservice_runtime.secrets import SecretFiles
 config = RuntimeConfig.model_validate({
     "name": "a", "namespace": "b", "agent": {"instructions": "x"}, "model": {"name": "test"}, "auth": {},
@@ -20,7 +20,7 @@ config = RuntimeConfig.model_validate({
 })
 create_app(config, secrets=SecretFiles(Path("nowhere")))
 print(*sorted({"openai", "anthropic", "google.genai", "boto3", "mcp", "fastmcp", "kubernetes", "kopf", "ag_ui", "asyncpg", "redis",
-              "opentelemetry.sdk", "logfire", "requests"} & sys.modules.keys()))
+              "opentelemetry.sdk", "logfire", "requests", "rich", "pygments", "watchfiles", "python_multipart", "jsonschema", "regex"} & sys.modules.keys()))
 """
 
 

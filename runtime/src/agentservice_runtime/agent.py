@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from dataclasses import dataclass
-from typing import Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from pydantic_ai import Agent, ModelRetry, RunContext, Tool
 from pydantic_ai.agent.spec import AgentSpec as DeclaredSpec
@@ -18,8 +18,10 @@ from agentservice_runtime.imports import resolve
 from agentservice_runtime.mcp import build_toolset
 from agentservice_runtime.model import build_model, model_settings
 from agentservice_runtime.rejected import ConfigurationRejected
-from agentservice_runtime.schema import AgentSchema
 from agentservice_runtime.secrets import SecretFiles
+
+if TYPE_CHECKING:  # what it needs is imported where there is a schema
+    from agentservice_runtime.schema import AgentSchema
 
 _MAX_OUTPUT_ERRORS: Final = 5
 
@@ -106,6 +108,8 @@ def _declared(name: str, spec: AgentSpec, *, toolsets: tuple[AbstractToolset[Any
     }
     output: AgentSchema | None = None
     if spec.output_schema is not None:
+        from agentservice_runtime.schema import AgentSchema
+
         output = AgentSchema(spec.output_schema)
         declared["output_schema"] = spec.output_schema
     _refuse_unknown(declared)

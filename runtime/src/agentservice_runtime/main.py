@@ -11,7 +11,7 @@ from typing import Final
 
 from agentservice_api import names
 from agentservice_runtime.configuration import load, role_of
-from agentservice_runtime.frugal import unseen
+from agentservice_runtime.frugal import UNUSED, unseen
 from agentservice_runtime.rejected import EX_CONFIG, ConfigurationRejected, StartFailed
 
 TERMINATION_LOG: Final = Path("/dev/termination-log")
@@ -27,7 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         config = load(options.config)
         role = role_of(os.environ)
-        with unseen("logfire", "opentelemetry.sdk"):
+        with unseen(*UNUSED):
             from agentservice_runtime.serve import serve
 
         serve(

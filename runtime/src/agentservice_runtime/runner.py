@@ -28,13 +28,13 @@ from agentservice_runtime.observed import Observation
 from agentservice_runtime.recovery import Recovery
 from agentservice_runtime.rejected import ConfigurationRejected
 from agentservice_runtime.runlog import RunRecord
-from agentservice_runtime.schema import AgentSchema
 from agentservice_runtime.template import FIELD as TEMPLATE_FIELD
 from agentservice_runtime.template import PromptTemplate, TemplateError
 from agentservice_runtime.testmodel import NAME as TEST
 
-if TYPE_CHECKING:  # its store imports the Redis client
+if TYPE_CHECKING:  # what a schema needs, and the Redis client, are imported where there is one
     from agentservice_runtime.cache.cache import Cache
+    from agentservice_runtime.schema import AgentSchema
 
 _MAX_ATTRIBUTE: Final = 256
 """Characters."""
@@ -56,6 +56,8 @@ class InputReader:
         self._template: PromptTemplate | None = None
         if declared is None:
             return
+        from agentservice_runtime.schema import AgentSchema
+
         self._schema = AgentSchema(declared.schema_)
         if declared.prompt_template is not None:
             try:

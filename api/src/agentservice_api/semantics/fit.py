@@ -1,16 +1,16 @@
-"""Decides how far a value is from fitting a JSON Schema: the one fault that tells a person most."""
+"""Decides how far a value is from fitting a JSON Schema: the one fault that tells a person most.
+
+What judges schemas is imported when there is one: most agents have none, and their pods keep what they have imported.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
-from jsonschema import Draft202012Validator
-from jsonschema.exceptions import (
-    ValidationError,
-    best_match,  # pyright: ignore[reportUnknownVariableType]
-)
-from referencing import Registry
+if TYPE_CHECKING:
+    from jsonschema import Draft202012Validator
+    from jsonschema.exceptions import ValidationError
 
 _MAX_SHOWN: Final = 200
 
@@ -20,15 +20,22 @@ def fault(value: Any, schema: Mapping[str, Any], *, field: str) -> tuple[str, st
 
     Raises referencing.exceptions.Unresolvable for a `$ref` that leads out of the schema or to nothing in it.
     """
+    from jsonschema import Draft202012Validator
+    from referencing import Registry
+
     return _most_telling(Draft202012Validator(schema, registry=Registry()), value, field=field)
 
 
 def schema_fault(schema: Mapping[str, Any], *, field: str) -> tuple[str, str] | None:
     """Return (field, what is wrong) of a schema that the metaschema of 2020-12 refuses, or None."""
+    from jsonschema import Draft202012Validator
+
     return _most_telling(Draft202012Validator(Draft202012Validator.META_SCHEMA), schema, field=field)
 
 
 def _most_telling(validator: Draft202012Validator, value: Any, *, field: str) -> tuple[str, str] | None:
+    from jsonschema.exceptions import best_match  # pyright: ignore[reportUnknownVariableType]
+
     error = cast("ValidationError | None", best_match(validator.iter_errors(value)))
     if error is None:
         return None
