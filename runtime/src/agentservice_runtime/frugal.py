@@ -12,7 +12,6 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any, Final, cast
 
-
 UNUSED: Final = ("logfire", "opentelemetry.sdk", "rich", "pygments", "watchfiles", "python_multipart", "multipart")
 
 
