@@ -7,6 +7,7 @@ from typing import Any
 
 import httpx2
 import pytest
+from openai import AsyncOpenAI
 from pydantic import BaseModel
 from pydantic_ai import Agent, NativeOutput
 from pydantic_ai.models.openai import OpenAIChatModel
@@ -55,15 +56,16 @@ class Found(BaseModel):
 class Sent:
     """What a provider received, and how it answers."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, answer: Any = ANSWER, chunk: Any = CHUNK) -> None:
         self.requests: list[httpx2.Request] = []
+        self._answer, self._chunk = answer, chunk
 
     def __call__(self, request: httpx2.Request) -> httpx2.Response:
         self.requests.append(request)
         if json.loads(request.content)["stream"]:
-            content = f"data: {json.dumps(CHUNK)}\n\ndata: [DONE]\n\n"
+            content = f"data: {json.dumps(self._chunk)}\n\ndata: [DONE]\n\n"
             return httpx2.Response(200, content=content, headers={"content-type": "text/event-stream"})
-        return httpx2.Response(200, json=ANSWER)
+        return httpx2.Response(200, json=self._answer)
 
 
 def agent(sent: Sent, *, is_short: bool, **options: Any) -> Agent[None, Any]:
@@ -112,6 +114,50 @@ async def test_the_short_way_streams_what_the_long_way_streams() -> None:
         ways.append((texts, told(sent)))
     assert ways[0][0] == ["seven"]
     assert ways[0] == ways[1]
+
+
+CALL = {"index": 0, "id": "t1", "type": "function", "function": {"name": "lookup", "arguments": "{}"}}
+
+
+def differing(member: str, **said: Any) -> list[dict[str, Any]]:
+    """Return what providers make of a choice, as its type says and not."""
+    plain: dict[str, Any] = {"index": 0, member: said, "finish_reason": None if member == "delta" else "stop"}
+    return [
+        {"choices": [plain]},
+        {"choices": [{**plain, "score": 1}], "provider": "x", "usage": None},
+        {"choices": [{**plain, member: {**said, "reasoning_content": "hm", "tool_calls": [CALL]}}]},
+        {"choices": [{**plain, "finish_reason": "of its own"}], "created": None},
+        {"choices": [{**plain, "index": "0"}], "created": 1.5, "model": 7},
+        {"choices": [{**plain, member: None}]},
+        {"choices": None},
+        {"usage": {"prompt_tokens": "20"}},
+    ]
+
+
+@pytest.mark.parametrize("told", differing("message", role="assistant", content="seven"))
+async def test_an_answer_is_what_the_sdk_makes_of_it(told: dict[str, Any]) -> None:
+    long, short = [await completions(is_short, answer={**ANSWER, **told}) for is_short in (False, True)]
+    assert type(short) is type(long)
+    assert (repr(short), short.to_dict()) == (repr(long), long.to_dict())
+
+
+@pytest.mark.parametrize("told", differing("delta", content="seven"))
+async def test_a_piece_of_a_stream_is_what_the_sdk_makes_of_it(told: dict[str, Any]) -> None:
+    ways: list[list[Any]] = []
+    for is_short in (False, True):
+        ways.append([piece async for piece in await completions(is_short, stream=True, chunk={**CHUNK, **told})])
+    (long,), (short,) = ways
+    assert type(short) is type(long)
+    assert (repr(short), short.to_dict()) == (repr(long), long.to_dict())
+
+
+async def completions(is_short: bool, *, stream: bool = False, **told: Any) -> Any:
+    http = httpx2.AsyncClient(transport=httpx2.MockTransport(Sent(**told)))
+    client = AsyncOpenAI(base_url="http://model/v1", api_key="k", http_client=http)
+    if is_short:
+        shorten(client)
+    create: Any = client.chat.completions.create
+    return await create(model="m", messages=[], stream=stream)
 
 
 async def test_a_request_without_retries_copies_no_client() -> None:
