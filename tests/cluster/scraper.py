@@ -15,6 +15,8 @@ from typing import Any
 
 import yaml
 
+from devcluster import install
+from devcluster.cluster import Cluster
 from devcluster.standalone import free_ports
 
 from .pods.kube import Kube, Manifest, is_pod_ready
@@ -40,9 +42,11 @@ class Prometheus:
         namespace: str,
         directory: Path,
         rules: Sequence[Path] = (),
+        address: str = "127.0.0.1",
     ) -> None:
+        """``address`` is one of this machine's."""
         (port,) = free_ports(1)
-        self._url = f"http://127.0.0.1:{port}"
+        self.url = f"http://{address}:{port}"
         self._kube, self._namespace, self._directory = kube, namespace, directory
         self._monitors = {directory / f"{monitor['metadata']['name']}.json": monitor for monitor in monitors}
         config = directory / "prometheus.yml"
@@ -51,7 +55,7 @@ class Prometheus:
             str(program),
             f"--config.file={config}",
             f"--storage.tsdb.path={directory / 'data'}",
-            f"--web.listen-address=127.0.0.1:{port}",
+            f"--web.listen-address={address}:{port}",
         ]
 
     def __enter__(self) -> Prometheus:
@@ -129,16 +133,26 @@ class Prometheus:
 
     def _get(self, path: str, **parameters: Any) -> Any:
         query = urllib.parse.urlencode(parameters)
-        with urllib.request.urlopen(f"{self._url}/api/v1/{path}?{query}", timeout=30) as answer:
+        with urllib.request.urlopen(f"{self.url}/api/v1/{path}?{query}", timeout=30) as answer:
             return json.load(answer)["data"]
 
     def _is_ready(self) -> bool:
         assert self._process.poll() is None, self.log()
         try:
-            with urllib.request.urlopen(f"{self._url}/-/ready", timeout=5):
+            with urllib.request.urlopen(f"{self.url}/-/ready", timeout=5):
                 return True
         except OSError:
             return False
+
+
+def chart_monitors(cluster: Cluster) -> list[Manifest]:
+    """The PodMonitors of the chart."""
+    on = "--set=metrics.agentPodMonitor.enabled=true,metrics.podMonitor.enabled=true"
+    chart = str(install.REPOSITORY / "charts" / install.RELEASE)
+    text = install.Client(cluster=cluster).helm(
+        "template", install.RELEASE, chart, "--namespace", install.NAMESPACE, on
+    )
+    return [made for made in yaml.safe_load_all(text) if made and made["kind"] == "PodMonitor"]
 
 
 def key(series: str, suffix: str = "", **labels: str) -> str:

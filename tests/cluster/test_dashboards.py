@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from agentservice_api.series import OperatorSeries, PodSeries
 from devcluster import install
@@ -31,7 +30,7 @@ from .drawing import draw, queries
 from .pods.kube import Kube, Manifest
 from .pods.waiting import wait
 from .scene import ATTEMPTS, AWAY, BUSY, FAILING_FIRST, LIMPING, POOR, SLOW, STUCK, TOOL, Scene
-from .scraper import Prometheus, Told, key
+from .scraper import Prometheus, Told, chart_monitors, key
 from .shipped import run
 
 FILES = REPOSITORY / "charts" / "agentservice-operator" / "files"
@@ -55,13 +54,7 @@ def scene(kube: Kube, manifest: Callable[[str], str]) -> Iterator[Scene]:
 
 @pytest.fixture(scope="module")
 def monitors(cluster: Cluster) -> list[Manifest]:
-    """The PodMonitors of the chart."""
-    on = "--set=metrics.agentPodMonitor.enabled=true,metrics.podMonitor.enabled=true"
-    chart = str(FILES.parent)
-    text = install.Client(cluster=cluster).helm(
-        "template", install.RELEASE, chart, "--namespace", install.NAMESPACE, on
-    )
-    return [made for made in yaml.safe_load_all(text) if made and made["kind"] == "PodMonitor"]
+    return chart_monitors(cluster)
 
 
 @pytest.fixture(scope="module")

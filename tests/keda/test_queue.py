@@ -137,3 +137,21 @@ def test_the_longest_name_is_scaled_too(kube: Kube, team: str, redis: Manifest):
     assert condition(scaled, "Ready")["status"] == "True"
     assert ended(agent, submit(agent, "Are you there?"))["status"] == "succeeded"
     kube.delete("AgentService", team, name)
+
+
+def test_a_secret_without_what_keda_needs_is_told_of_and_mended_by_adding_it(kube: Kube, team: str, redis: Manifest):
+    url = f"redis://:{PASSWORD}@redis:6379/0"
+    kube.apply(secret(team, "redis-url", url=url))
+    spec = specification(
+        redis={"urlFrom": {"secretKeyRef": {"name": "redis-url", "key": "url"}}},
+        queue={"enabled": True, "workers": {"replicas": 1}},
+        autoscaling={"provider": "KEDA", "maxReplicas": 2, "queuedTasksPerPod": 5},
+    )
+    agent = Agent(kube=kube, namespace=team, name="half").apply(spec).wait_ready(seconds=PATIENCE_SECONDS)
+    said = agent.wait_condition("ScalingActive", reason="NotScaling", seconds=PATIENCE_SECONDS)
+    assert said["message"].startswith("workers: ")
+    assert PASSWORD not in said["message"]
+    assert ended(agent, submit(agent, "Are you there?"))["status"] == "succeeded", "the declared worker works"
+    kube.apply(secret(team, "redis-url", url=url, address=f"redis.{team}.svc:6379", password=PASSWORD))
+    agent.wait_condition("ScalingActive", reason="Scaling", seconds=PATIENCE_SECONDS)
+    kube.delete("AgentService", team, "half")
