@@ -47,7 +47,7 @@ test-compose: $(ENVIRONMENT) ## The stack of examples/compose as containers, wit
 
 # A cluster of its own: to the other tests KEDA is not installed.
 KEDA := AGENTSERVICE_CLUSTER_NAME=keda
-test-keda: $(ENVIRONMENT) ## That a real KEDA scales agents and workers (6 minutes, and 15 more at first to build KEDA; not part of `make test`)
+test-keda: $(ENVIRONMENT) ## That a real KEDA scales agents and workers (4 minutes, and 15 more at first to build KEDA; not part of `make test`)
 	@trap '$(KEDA) $(DC) down' EXIT; $(KEDA) $(DC) up --images && $(KEDA) $(DC) install-keda && $(KEDA) $(PYTEST) tests/keda
 
 lint: $(ENVIRONMENT) verify ## ruff, pyright (strict), the import contracts; generated files are what the types say
