@@ -63,11 +63,20 @@ class Stack:
         self.settings = settings
 
     def compose(self, *arguments: str, without: str = "") -> subprocess.CompletedProcess[str]:
-        """Run compose on the example and what the tests put on top, perhaps `without` one of the variables."""
+        """Run compose on the example and what the tests put on top, perhaps `without` one of the variables.
+
+        Raises AssertionError when it does not end: podman-compose waits for ever for a container that it could not make.
+        """
         files = ("--file", str(EXAMPLE / "compose.yaml"), "--file", str(HERE / "compose.test.yaml"))
         command = [*self._engine.compose, *files, "--project-name", PROJECT, "--env-file", "/dev/null", *arguments]
         environment = {name: value for name, value in self._environment.items() if name != without}
-        return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        try:
+            return subprocess.run(
+                command, env=environment, capture_output=True, text=True, check=False, timeout=2 * PATIENCE
+            )
+        except subprocess.TimeoutExpired as error:
+            said = (error.stdout or b"") + (error.stderr or b"")
+            raise AssertionError(f"{' '.join(arguments)} does not end:\n{said.decode()[-4000:]}") from None
 
     def engine(self, *arguments: str) -> str:
         """Run docker or podman. Raises AssertionError."""
