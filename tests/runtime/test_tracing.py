@@ -261,3 +261,17 @@ def test_a_task_goes_on_in_the_trace_of_the_request_that_it_was(
         assert provider.state()["traceparents"][-1].split("-")[1] == trace
         (line,) = [line for line in agent.lines("run") if line["run_id"] == ended["result"]["run_id"]]
         assert line["trace_id"] == trace
+
+
+def test_the_steps_of_a_runs_cache_are_in_its_trace(installed, launch, configuration, collector, wait_until):
+    with RedisServer() as redis:
+        url = {"secretKeyRef": {"name": "store", "key": "url"}}
+        cache = {"redisUrl": url, "ttlSeconds": 60, "scope": "Shared", "uid": uuid.uuid4().hex}
+        config = configuration(model=model(), cache=cache, observability=traced(collector))
+        agent = launch(config, model="as-asked", secrets={**secrets(), "store/url": redis.url}, environ=SOON)
+        trace = uuid.uuid4().hex
+        answer = agent.run("hello", headers={"traceparent": f"00-{trace}-{CALLER}-01"})
+        assert answer.json()["cache"] == "miss"
+        wait_until(lambda: [s for s in collector.named("POST /v1/run") if s.trace_id == trace])
+        steps = [s for s in collector.spans if s.trace_id == trace and s.attributes.get("db.system") == "redis"]
+        assert {step.kind for step in steps} == {CLIENT}
