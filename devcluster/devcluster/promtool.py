@@ -11,6 +11,7 @@ from devcluster.progress import Progress
 from devcluster.settings import Settings
 
 PACKAGE = "prometheus"
+PROGRAMS = ("promtool", "prometheus")
 
 
 def promtool(settings: Settings, *, progress: Progress) -> Path:
@@ -31,21 +32,22 @@ def _program(name: str, settings: Settings, *, progress: Progress) -> Path:
     if not program.exists():
         if not shutil.which("apt-get"):
             raise ClusterError(f"{name} is missing here: install Prometheus, which brings it, and try again")
-        progress.step(f"taking {name} out of Debian's package {PACKAGE}")
-        _extract(program)
+        progress.step(f"taking {' and '.join(PROGRAMS)} out of Debian's package {PACKAGE}")
+        _extract(program.parent)
     return program
 
 
-def _extract(program: Path) -> None:
-    program.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=program.parent) as directory:
+def _extract(folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder) as directory:
         if os.geteuid() == 0:
             Path(directory).chmod(0o755)  # apt downloads as a user of its own
             _run(["apt-get", "-q", "update"], directory)
         _run(["apt-get", "-q", "download", PACKAGE], directory)
         (package,) = Path(directory).glob(f"{PACKAGE}_*.deb")
         _run(["dpkg-deb", "--extract", package.name, "content"], directory)
-        (Path(directory) / "content" / "usr" / "bin" / program.name).rename(program)
+        for name in PROGRAMS:
+            (Path(directory) / "content" / "usr" / "bin" / name).rename(folder / name)
 
 
 def _run(command: list[str], directory: str) -> None:
