@@ -351,6 +351,7 @@ def test_every_example_is_applied():
         "tests/cluster/test_overlays.py",
         "tests/apiserver/test_gitops.py",
         "tests/apiserver/test_operator_keda.py",
+        "tests/apiserver/test_operator_secret_changes.py",
         "tests/compose/test_stack.py",
     )
     here = Path(__file__).read_text() + "".join((REPOSITORY / other).read_text() for other in others)
