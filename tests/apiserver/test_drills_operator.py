@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -346,7 +345,7 @@ def strangers(number: int) -> Iterator[tuple[str, dict[str, object]]]:
 def test_a_crowd_of_objects_that_are_not_ours_takes_no_memory_and_calls_for_no_write(
     make: Make, at: Workbench, audit: Audit
 ):
-    number = 10_000 if os.environ.get("AGENTSERVICE_DEEP") else 1_200
+    number = 10_000
     operator = make().start()
     at.agent()
     right(at, "agent", ready=False)
