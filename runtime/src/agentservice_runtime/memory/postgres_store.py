@@ -6,18 +6,14 @@ the table.
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import importlib
 from collections.abc import Callable
 from typing import Any, Final
 
 from agentservice_runtime.memory.store import CONNECTIONS, Busy, Unavailable
-from agentservice_runtime.rejected import ConfigurationRejected
+from agentservice_runtime.postgres import Away, Database, Table
 
 TABLE: Final = "agentservice_conversations"
 _TABLE_LOCK: Final = 0x61677363
-"""An advisory lock: two pods that make the table at once would fail each other."""
 _SWEPT_AT_ONCE: Final = 1_000
 _CREATE: Final = f"""
     create table if not exists {TABLE} (
@@ -63,19 +59,14 @@ class PostgresStore:
 
         Raises ConfigurationRejected where the driver is not installed.
         """
-        try:
-            self._driver: Any = importlib.import_module("asyncpg")
-        except ImportError:
-            raise ConfigurationRejected(
-                "spec.conversations.store",
-                "Postgres needs the package asyncpg in the image: install agentservice-runtime[postgres]",
-            ) from None
-        self._url = url
         self._owner = owner
-        self._answer_seconds = answer_seconds
-        self._pool: Any = None
-        self._opening = asyncio.Lock()
-        self._opened_url: str | None = None
+        self._database = Database(
+            url,
+            table=Table(name=TABLE, create=_CREATE, lock=_TABLE_LOCK),
+            connections=CONNECTIONS,
+            answer_seconds=answer_seconds,
+            field="spec.conversations.store",
+        )
 
     async def begin(self, key: str, *, token: str, lease_seconds: float) -> bytes | None:
         """See Store."""
@@ -113,67 +104,13 @@ class PostgresStore:
 
     async def close(self) -> None:
         """See Store."""
-        pool, self._pool = self._pool, None
-        if pool is not None:
-            with contextlib.suppress(Exception):
-                async with asyncio.timeout(self._answer_seconds):
-                    await pool.close()
-            pool.terminate()
+        await self._database.close()
 
     async def _run(self, statement: str, key: str, *words: Any) -> list[Any]:
         return await self._ask(statement, self._owner, key, *words)
 
     async def _ask(self, statement: str, *words: Any) -> list[Any]:
-        failures = (self._driver.PostgresError, self._driver.InterfaceError, OSError, ValueError)
         try:
-            async with asyncio.timeout(self._answer_seconds):
-                try:
-                    return await (await self._opened()).fetch(statement, *words)
-                except TimeoutError:
-                    raise
-                except failures:
-                    # a connection that was idle may be one to a database that was started again since
-                    await self.close()
-                    return await (await self._opened()).fetch(statement, *words)
-        except (*failures, TimeoutError) as error:
-            if self._url() != self._opened_url:
-                await self.close()
-            raise Unavailable(type(error).__name__) from None
-
-    async def _opened(self) -> Any:
-        async with self._opening:
-            if self._pool is None:
-                self._opened_url = self._url()
-                pool = self._driver.create_pool(
-                    _plain(self._opened_url or ""),
-                    min_size=0,
-                    max_size=CONNECTIONS,
-                    max_inactive_connection_lifetime=60.0,
-                    timeout=self._answer_seconds,
-                    command_timeout=self._answer_seconds,
-                    # poolers in front of a database give each statement another connection
-                    statement_cache_size=0,
-                    server_settings={"application_name": "agentservice"},
-                )
-                await pool
-                try:
-                    await self._make_table(pool)
-                except BaseException:
-                    pool.terminate()
-                    raise
-                self._pool = pool
-            return self._pool
-
-    async def _make_table(self, pool: Any) -> None:
-        async with pool.acquire() as connection:
-            # only who may make tables is allowed to say `if not exists`
-            if await connection.fetchval("select to_regclass($1)", TABLE) is None:
-                async with connection.transaction():
-                    await connection.execute("select pg_advisory_xact_lock($1)", _TABLE_LOCK)
-                    await connection.execute(_CREATE)
-
-
-def _plain(url: str) -> str:
-    """Return the URL without the driver that SQLAlchemy's form names."""
-    scheme, separator, rest = url.partition("://")
-    return f"{scheme.partition('+')[0]}{separator}{rest}" if separator else url
+            return await self._database.ask(statement, *words)
+        except Away as error:
+            raise Unavailable(str(error)) from None
