@@ -290,6 +290,7 @@ def test_an_upgrade_changes_the_operator_and_nothing_it_need_not(
         "network.yaml",
         "cache.yaml",
         "conversations.yaml",
+        "durable-steps.yaml",
         "secret-changes.yaml",
         "redis/redis.yaml",
         "data-analyst/data-analyst.yaml",

@@ -191,6 +191,22 @@ def test_tasks_are_worked_off_by_pods_of_their_own(applied: Callable[[str], Agen
     kube.kubectl("-n", namespace, "delete", "ags,deploy", workers.name, redis.name, "--ignore-not-found")
 
 
+def test_a_task_keeps_its_steps_in_a_database_and_forgets_them_with_its_end(applied: Callable[[str], Agent]):
+    redis, postgres = applied("redis/redis.yaml"), applied("data-analyst/postgres.yaml")
+    researcher = applied("durable-steps.yaml")
+    task = ended_task(researcher, "What has changed?")
+    assert (task["status"], task["attempts"]) == ("succeeded", 1)
+    assert task["result"]["output"]
+    count = "PGPASSWORD=$POSTGRES_PASSWORD psql -h 127.0.0.1 -U analyst -d sales -Atc 'select count(*) from agentservice_steps'"
+    ask = ("-n", postgres.namespace, "exec", "deploy/postgres", "--", "sh", "-c", count)
+    deadline = time.monotonic() + 120
+    while (rows := postgres.kube.kubectl(*ask).split()[-1]) != "0":
+        assert time.monotonic() < deadline, f"{rows} steps are left"
+        time.sleep(0.5)
+    names = (researcher.name, redis.name, postgres.name)
+    postgres.kube.kubectl("-n", postgres.namespace, "delete", "ags,deploy", *names, "--ignore-not-found")
+
+
 @pytest.mark.parametrize(
     ("example", "content"),
     [("tracing.yaml", {"customer_id": 42, "issue": "My order never came"}), ("logfire.yaml", "Are you there?")],

@@ -22,6 +22,7 @@ from agentservice_api.spec import (
     CacheScope,
     ConversationStore,
     Degrade,
+    Durability,
     ErrorsSpec,
     ModelChoice,
     ModelSpec,
@@ -105,6 +106,8 @@ class QueueConfig(Model):
     result_ttl_seconds: int = Field(default=86_400, ge=1)
     has_workers: bool = False
     """Whether pods of their own work: those with ROLE_VARIABLE set to Role.WORKER. The others then only take tasks in."""
+    steps_url: SecretSource | None = None
+    """The key that holds the URL of the database that keeps the tasks' steps. None: Durability.NONE."""
 
 
 class ConversationsConfig(Model):
@@ -250,6 +253,7 @@ def _queue_config(spec: AgentServiceSpec, uid: str) -> QueueConfig | None:
     queue = spec.queue
     if not queue.enabled or spec.redis is None:
         return None
+    steps = spec.postgres if queue.durability is Durability.STEPS else None
     return QueueConfig(
         redis_url=spec.redis.url_from,
         uid=uid,
@@ -258,6 +262,7 @@ def _queue_config(spec: AgentServiceSpec, uid: str) -> QueueConfig | None:
         max_attempts=queue.max_attempts,
         result_ttl_seconds=queue.result_ttl_seconds,
         has_workers=queue.workers is not None,
+        steps_url=None if steps is None else steps.url_from,
     )
 
 

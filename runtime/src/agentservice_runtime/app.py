@@ -413,6 +413,8 @@ def _secrets_of(config: RuntimeConfig) -> list[SecretKeySelector]:
         found.append(config.cache.redis_url.secret_key_ref)
     if config.queue is not None:
         found.append(config.queue.redis_url.secret_key_ref)
+        if config.queue.steps_url is not None:
+            found.append(config.queue.steps_url.secret_key_ref)
     if config.conversations is not None:
         found.append(config.conversations.url.secret_key_ref)
     if config.auth.type is AuthType.BEARER_TOKEN:

@@ -8,6 +8,7 @@ import secrets
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final
 
 from opentelemetry.trace import Span, format_trace_id, get_current_span
@@ -21,6 +22,7 @@ from agentservice_runtime.metrics import CANCELLED, SUCCESS, Metrics
 
 if TYPE_CHECKING:
     from agentservice_runtime.memory.memory import OpenTurn
+    from agentservice_runtime.steps.capability import RunSteps
 
 RUN_ID_HEADER: Final = "X-Run-Id"
 _TRACEPARENT: Final = re.compile(r"^[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}$")
@@ -60,6 +62,10 @@ class RunRecord:
     wants_fresh: bool = False
     """Whether who asks wants no cached answer."""
     usage: RunUsage = field(default_factory=RunUsage)
+    replayed: RunUsage = field(default_factory=RunUsage)
+    """What of it was used by an attempt before this one, whose steps were kept."""
+    replayed_usd: Decimal = Decimal(0)
+    """What a budget was charged for that."""
     account: Account = field(default_factory=Account)
     """What a budget's meter has charged it."""
     cancellation: CancellationToken = field(default_factory=CancellationToken)
@@ -67,6 +73,8 @@ class RunRecord:
     has_answered: bool = False
     cache: Note | None = None
     """What the cache did for it; None where there is no cache."""
+    steps: RunSteps | None = None
+    """Keeps its steps, where it is a task that wants that."""
     turn: OpenTurn | None = None
     """The turn of a conversation that it is; None for a run that stands alone."""
     is_run: bool = False
@@ -130,10 +138,13 @@ class RunLog:
         usage = record.usage
         if record.is_run:
             self._metrics.finished(
-                status=status, seconds=seconds, input_tokens=usage.input_tokens, output_tokens=usage.output_tokens
+                status=status,
+                seconds=seconds,
+                input_tokens=usage.input_tokens - record.replayed.input_tokens,
+                output_tokens=usage.output_tokens - record.replayed.output_tokens,
             )
             if cost_usd is not None:
-                self._metrics.cost(cost_usd, model=model)
+                self._metrics.cost(_paid(cost_usd, record), model=model)
         else:
             self._metrics.refused(status=status)
         slow = record.is_run and self._slow_seconds is not None and seconds > self._slow_seconds
@@ -183,3 +194,9 @@ class RunLog:
             span.set_attribute("agentservice.cache", record.cache.outcome)
         if slow:
             span.set_attributes({"agentservice.slow": True, "logfire.level_num": _LOGFIRE_WARNING})
+
+
+def _paid(cost_usd: str, record: RunRecord) -> str:
+    """Return what of a run's cost this process has paid."""
+    replayed = record.replayed_usd or record.replayed.cost or Decimal(0)
+    return str(max(Decimal(0), Decimal(cost_usd) - replayed)) if replayed else cost_usd

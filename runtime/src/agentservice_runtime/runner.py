@@ -256,6 +256,8 @@ class Runner:
         cap = question.max_output_tokens
         seconds = float(self._limits.run_timeout_seconds)
         capabilities: list[Any] = [self._course(record, seconds=seconds, cap=cap)]
+        if record.steps is not None:
+            capabilities.append(record.steps)
         history = [*(record.turn.history if record.turn is not None else ()), *question.history]
         if history:
             # what a client sends holds no system prompt of an agent that has one

@@ -95,6 +95,16 @@ def test_a_store_whose_secret_is_missing_is_named_by_the_field_that_names_it(
     assert "conversations.url" not in str(caught.value)
 
 
+def test_a_database_of_steps_whose_secret_is_missing_is_named_by_the_field_that_names_it(tmp_path: Path) -> None:
+    where = {name: {"urlFrom": {"secretKeyRef": {"name": name, "key": "url"}}} for name in ("redis", "postgres")}
+    resource = agent(queue={"enabled": True, "durability": "Steps"}, **where)
+    with pytest.raises(CliError) as caught:
+        local_agent(resource, read_sources(documents(), folder=tmp_path))
+    assert "spec.redis.urlFrom" in str(caught.value)
+    assert "spec.postgres.urlFrom" in str(caught.value)
+    assert "stepsUrl" not in str(caught.value)
+
+
 def test_everything_that_is_missing_is_named_at_once_with_the_field_and_the_mend(tmp_path: Path) -> None:
     resource = agent(
         **WITH_KEY,

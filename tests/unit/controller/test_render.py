@@ -257,6 +257,21 @@ def test_the_queue_gets_its_redis_as_a_file_and_says_who_works_but_not_how_many(
     assert rendered(queue={"enabled": False, "maxAttempts": 5}, redis=redis).revision == rendered(redis=redis).revision
 
 
+def test_a_queue_gets_the_database_of_its_steps_as_a_file_and_without_them_its_pods_are_as_they_were() -> None:
+    redis, database = ({"urlFrom": {"secretKeyRef": {"name": name, "key": "url"}}} for name in ("redis", "agent-db"))
+    result = rendered(queue={"enabled": True, "durability": "Steps"}, redis=redis, postgres=database)
+    config = json.loads(child(result, "ConfigMap")["data"]["config.json"])
+    assert config["queue"] == {"redisUrl": redis["urlFrom"], "stepsUrl": database["urlFrom"], "uid": UID}
+    sources = next(v for v in pod(result)["volumes"] if v["name"] == "secrets")["projected"]["sources"]
+    assert [s["secret"]["items"][0]["path"] for s in sources] == ["agent-db/url", "redis/url"]
+    plain = rendered(queue={"enabled": True}, redis=redis)
+    without = rendered(queue={"enabled": True, "durability": "None"}, redis=redis, postgres=database)
+    assert child(without, "ConfigMap")["data"] == child(plain, "ConfigMap")["data"]
+    assert without.revision == plain.revision != result.revision
+    disabled = {"enabled": False, "durability": "Steps"}
+    assert rendered(queue=disabled, postgres=database).revision == rendered().revision
+
+
 def test_conversations_get_their_store_as_a_file_and_the_uid_that_tells_them_from_those_of_namesakes() -> None:
     redis, database = ({"urlFrom": {"secretKeyRef": {"name": name, "key": "url"}}} for name in ("redis", "agent-db"))
     kept = {"store": "Postgres", "retentionSeconds": 60}

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated, ClassVar
+from typing import Annotated
 
 from pydantic import Field
 
-from agentservice_api.schema import Model, Rule
+from agentservice_api.schema import Model
 from agentservice_api.spec.runtime import Resources
 
 
@@ -17,7 +17,7 @@ class Durability(StrEnum):
     NONE = "None"
     """The task: it is begun again from its input."""
     STEPS = "Steps"
-    """Each step: what the model and the tools have answered is not asked again. Not in this version."""
+    """Each step, in PostgreSQL: what the model and the tools have answered is not asked again."""
 
 
 class QueueWorkers(Model):
@@ -34,14 +34,6 @@ class QueueWorkers(Model):
 
 class QueueSpec(Model):
     """Tasks: runs that are asked for now and answered later, kept in the Redis of spec.redis."""
-
-    rules: ClassVar[tuple[Rule, ...]] = (
-        Rule(
-            rule="!has(self.durability) || self.durability != 'Steps'",
-            message="queue.durability Steps is not in this version: write None, or leave it out, and let tools that are called twice do no harm",
-            field_path=".durability",
-        ),
-    )
 
     enabled: bool = Field(default=False, description="Whether tasks are taken. Default false. Needs spec.redis.")
     concurrency_per_pod: Annotated[int, Field(ge=1, le=1024)] = Field(
@@ -64,7 +56,8 @@ class QueueSpec(Model):
     )
     durability: Durability = Field(
         default=Durability.NONE,
-        description="None: a task whose pod has died is begun again from its input. Steps is not in this version. Default None.",
+        description="None: a task whose pod has died is begun again from its input. Steps: what its model and tools had answered is kept in the "
+        "database of spec.postgres, and is neither asked nor paid for again. Default None.",
     )
     workers: QueueWorkers | None = Field(
         default=None,

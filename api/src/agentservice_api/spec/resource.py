@@ -60,6 +60,11 @@ class AgentServiceSpec(Model):
             field_path=".queue.enabled",
         ),
         Rule(
+            rule="has(self.postgres) || !has(self.queue) || !has(self.queue.durability) || self.queue.durability != 'Steps'",
+            message="queue.durability Steps needs spec.postgres: set postgres.urlFrom, or leave durability out",
+            field_path=".queue.durability",
+        ),
+        Rule(
             rule="!has(self.autoscaling) || !has(self.autoscaling.queuedTasksPerPod) || "
             "(has(self.queue) && has(self.queue.enabled) && self.queue.enabled)",
             message="autoscaling.queuedTasksPerPod needs queue.enabled: enable the queue, or take the field out",
@@ -91,7 +96,7 @@ class AgentServiceSpec(Model):
         default=QueueSpec(), description="Runs that are asked for now and answered later. Default: none."
     )
     postgres: PostgresSpec | None = Field(
-        default=None, description="A PostgreSQL for conversations. Absent: none is needed."
+        default=None, description="A PostgreSQL for conversations and the steps of tasks. Absent: none is needed."
     )
     cache: CacheSpec = Field(default=CacheSpec(), description="Answers that are given again. Default: none.")
     conversations: ConversationsSpec | None = Field(

@@ -121,6 +121,8 @@ def _field(resource: AgentService, user: str) -> str:
     """Return the field of the manifest behind one of the configuration."""
     if user.endswith(".redisUrl"):
         return "redis.urlFrom"
+    if user.endswith(".stepsUrl"):
+        return "postgres.urlFrom"
     wanted = resource.spec.conversations
     if user == "conversations.url" and wanted is not None:
         return f"{wanted.store.lower()}.urlFrom"

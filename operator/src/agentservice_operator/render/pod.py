@@ -103,6 +103,8 @@ def secret_references(config: RuntimeConfig) -> Iterator[SecretKeySelector]:
         found.add(_name_and_key(config.cache.redis_url.secret_key_ref))
     if config.queue is not None:
         found.add(_name_and_key(config.queue.redis_url.secret_key_ref))
+        if config.queue.steps_url is not None:
+            found.add(_name_and_key(config.queue.steps_url.secret_key_ref))
     if config.conversations is not None:
         found.add(_name_and_key(config.conversations.url.secret_key_ref))
     found.update(_name_and_key(source.secret_key_ref) for source in config.observability.secrets)

@@ -35,14 +35,17 @@ class Scope:
 
 def digest(scope: Scope, request: ModelRequestContext) -> str:
     """Return the key of a run that begins with ``request``, in hexadecimal."""
+    return request_digest(_VERSION, scope.revision, scope.caller, request=request, messages=request.messages)
+
+
+def request_digest(*words: str | int, request: ModelRequestContext, messages: Sequence[ModelMessage]) -> str:
+    """Return the digest of ``request`` with ``messages`` in place of its own, and of ``words``, in hexadecimal."""
     document = [
-        _VERSION,
-        scope.revision,
-        scope.caller,
+        *words,
         _model(request.model),
         request.model_settings,
         _PARAMETERS.dump_python(request.model_request_parameters),
-        _messages(request.messages),
+        _messages(messages),
     ]
     return hashlib.sha256(_canonical(document)).hexdigest()
 

@@ -89,6 +89,8 @@ class Lease:
     """Whether a worker has ended with it before."""
     created: int
     """ms since the epoch."""
+    started: int
+    """ms since the epoch, by Redis' clock: later for each lease of the task."""
     asker: bytes = field(repr=False)
     input: bytes = field(repr=False)
 
@@ -191,13 +193,14 @@ class TaskStore:
         word, *told = await self._run(Step.BEGIN, id, *words)
         if Word(word.decode()) is not Word.BEGUN:
             return None
-        attempts, lost, created, asker, content = told
+        attempts, lost, created, started, asker, content = told
         return Lease(
             id=id,
             token=token,
             attempts=int(attempts),
             is_suspect=int(lost) > 0,
             created=int(created),
+            started=int(started),
             asker=asker,
             input=content,
         )

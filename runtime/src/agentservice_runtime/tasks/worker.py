@@ -39,6 +39,8 @@ class End:
 
     answer: bytes = b""
     problem: Problem | None = None
+    was_attempt: bool = True
+    """Whether anything was done: a task whose steps cannot be read now waits for them without one."""
 
 
 class Work(Protocol):
@@ -50,6 +52,10 @@ class Work(Protocol):
 
     async def run(self, lease: Lease, record: RunRecord) -> End:
         """Run to the end. Never raises but when it is cancelled."""
+        ...
+
+    async def ended(self, lease: Lease, status: Status, problem: Problem | None) -> None:
+        """Hear of the task's end, once it is written. Never raises."""
         ...
 
 
@@ -207,15 +213,18 @@ class Worker:
         problem, lease = end.problem, held.lease
         if problem is None:
             await self._finish(held, Status.SUCCEEDED, end.answer, reason="")
+        elif not end.was_attempt:
+            after = problem.retry_after or BUSY_SECONDS
+            await self._until_done(held, lambda: self._store.back(lease, after_seconds=after, counts=False))
         elif problem.category is Category.CANCELLED:
-            await self._finish(held, Status.CANCELLED, problem.body(), reason="")
+            await self._finish(held, Status.CANCELLED, problem.body(), reason="", problem=problem)
         elif problem.category is Category.OVERLOADED and not held.record.is_run:
             # this pod had no room: that was no attempt
             await self._until_done(held, lambda: self._store.back(lease, after_seconds=BUSY_SECONDS, counts=False))
         elif not problem.retryable:
-            await self._finish(held, Status.FAILED, problem.body(), reason=Reason.FAILURE)
+            await self._finish(held, Status.FAILED, problem.body(), reason=Reason.FAILURE, problem=problem)
         elif lease.attempts >= self._store.terms.max_attempts:
-            await self._finish(held, Status.FAILED, problem.body(), reason=Reason.ATTEMPTS)
+            await self._finish(held, Status.FAILED, problem.body(), reason=Reason.ATTEMPTS, problem=problem)
         else:
             self._metrics.retried(category=problem.category)
             after = pause_seconds(lease.attempts, least=problem.retry_after or 0.0)
@@ -224,13 +233,16 @@ class Worker:
                 held, lambda: self._store.back(lease, after_seconds=after, counts=True, problem=body)
             )
 
-    async def _finish(self, held: _Held, status: Status, document: bytes, *, reason: str) -> None:
+    async def _finish(
+        self, held: _Held, status: Status, document: bytes, *, reason: str, problem: Problem | None = None
+    ) -> None:
         lease, run_id = held.lease, held.record.run_id
         done = await self._until_done(
             held, lambda: self._store.finish(lease, status, document, reason=reason, run_id=run_id)
         )
         if done:
             self._metrics.finished(status, seconds=self._clock() - lease.created / 1000, reason=reason)
+            await self._work.ended(lease, status, problem)
 
     async def _return(self, held: _Held) -> None:
         self._metrics.returned()

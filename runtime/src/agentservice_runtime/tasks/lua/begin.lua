@@ -1,7 +1,7 @@
 -- Gives a delivered task to a worker under a lease, and counts the attempt.
 --
 -- ARGV: prefix, id, entry, consumer, token, whether the worker has a suspect already (1), how long a task may wait (ms)
--- Answer: {GONE} | {LATER} | {BEGUN, attempts, lost, created, asker, input}
+-- Answer: {GONE} | {LATER} | {BEGUN, attempts, lost, created, started, asker, input}
 local id, entry, token = ARGV[2], ARGV[3], ARGV[5]
 local known = redis.call('HMGET', task(id), 'state', 'entry', 'lease', 'lost')
 if known[1] == 'running' and known[3] == token then
@@ -23,5 +23,5 @@ else
   redis.call('XCLAIM', STREAM, GROUP, ARGV[4], 0, entry, 'JUSTID')
   tell_status(id, 'running')
 end
-local told = redis.call('HMGET', task(id), 'attempts', 'lost', 'created', 'asker', 'input')
-return {'BEGUN', told[1], told[2], told[3], told[4], told[5]}
+local told = redis.call('HMGET', task(id), 'attempts', 'lost', 'created', 'started', 'asker', 'input')
+return {'BEGUN', told[1], told[2], told[3], told[4], told[5], told[6]}
