@@ -108,9 +108,11 @@ class Audit:
     ) -> list[Write]:
         """What operators wrote; without their Events and Leases unless asked for."""
         with self._path.open("rb") as log:
-            log.seek(self._offset)
-            lines = log.read().splitlines()
-        found = [_write(json.loads(line)) for line in lines if line.endswith(b"}")]
+            log.seek(max(self._offset - 1, 0))
+            content = log.read()
+        if self._offset:
+            content = content.partition(b"\n")[2]  # a line that was half written when we began to look is of before
+        found = [_write(json.loads(line)) for line in content.splitlines() if line.endswith(b"}")]
         return [
             write
             for write in found

@@ -38,8 +38,8 @@ def of_agents(asked: Asked) -> bool:
     return asked.resource != "leases" and not asked.watch
 
 
-def slow(asked: Asked) -> Fate:
-    return Fate(delay=2.0)
+def slow(asked: Asked) -> Fate | None:
+    return Fate(delay=2.0) if asked.resource != "leases" else None
 
 
 def hit(asked: Asked) -> bool:

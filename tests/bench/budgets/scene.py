@@ -158,7 +158,7 @@ class Scene:
         """Answer nobody any more, and wait until so many requests wait for an answer."""
         server, name = self.stage.server, self.choice.name
         server.hold(name)
-        self.until(f"{in_flight} requests are in flight", lambda: server.in_flight(name).total() >= in_flight, 30)
+        self.until(f"{in_flight} requests are in flight", lambda: server.in_flight(name).total() >= in_flight, 120)
 
     def release(self) -> None:
         self.stage.server.release(self.choice.name)
