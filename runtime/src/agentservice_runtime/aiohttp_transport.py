@@ -27,6 +27,8 @@ _ERRORS: Final[tuple[tuple[type[Exception], type[httpx2.TransportError]], ...]] 
     (aiohttp.ClientResponseError, httpx2.RemoteProtocolError),
 )
 """The first that matches holds, and ReadError for any other. Only the first, third, fourth and fifth mean that nothing was sent."""
+_IDLE_SECONDS: Final = 4.0
+"""How long a connection may wait for its next request: servers hang up after 5 (uvicorn's default) or later, and a request that crosses that fails."""
 _OWN_HEADERS: Final = frozenset({"User-Agent", "Accept", "Accept-Encoding", "Content-Type"})
 
 
@@ -73,7 +75,9 @@ class AiohttpTransport(httpx2.AsyncBaseTransport):
 
     def _connect(self) -> aiohttp.ClientSession:
         return aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=self._max_connections, ssl=httpx2.create_ssl_context()),
+            connector=aiohttp.TCPConnector(
+                limit=self._max_connections, keepalive_timeout=_IDLE_SECONDS, ssl=httpx2.create_ssl_context()
+            ),
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,
         )

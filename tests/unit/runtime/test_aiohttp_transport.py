@@ -107,6 +107,17 @@ async def test_a_request_says_what_its_client_says_and_nothing_else() -> None:
     assert b"user-agent: ours" in server.heads[0].lower()
 
 
+async def test_a_connection_that_its_server_may_be_about_to_close_is_not_used_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("agentservice_runtime.aiohttp_transport._IDLE_SECONDS", 0.01)
+    async with serving(answer) as server, client() as http:
+        for _ in range(2):
+            assert (await http.post(server.url)).text == "hi"
+            await asyncio.sleep(0.1)
+    assert server.connections == 2
+
+
 class NoThreads(ThreadPoolExecutor):
     """Of which none may be asked for."""
 
