@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from devcluster import tools
-from devcluster.components import ENVIRONMENT
+from devcluster.go_build import ENVIRONMENT
 from devcluster.locks import only_one
 from devcluster.progress import Progress
 from devcluster.settings import REPOSITORY, Settings
