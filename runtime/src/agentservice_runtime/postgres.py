@@ -7,9 +7,11 @@ import contextlib
 import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from agentservice_runtime.rejected import ConfigurationRejected
+
+_SWEPT_AT_ONCE: Final = 1_000
 
 
 class Away(Exception):  # noqa: N818  who asks decides what that means
@@ -18,11 +20,11 @@ class Away(Exception):  # noqa: N818  who asks decides what that means
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
-    """A table that is made when it is missing."""
+    """A table that is made when it is missing. Its rows have a time of expiry, by the database's clock."""
 
     name: str
     create: str
-    """Statements that change nothing where it is there."""
+    """Statements that change nothing where it is there, and make a column `expires timestamptz`."""
     lock: int
     """An advisory lock: two pods that make the table at once would fail each other."""
 
@@ -68,6 +70,16 @@ class Database:
             if self._url() != self._opened_url:
                 await self.close()
             raise Away(type(error).__name__) from None
+
+    async def sweep(self) -> None:
+        """Remove what has outlived its time, whoever's it is. Raises Away."""
+        statement = f"""
+            delete from {self._table.name} where ctid = any(array(
+              select ctid from {self._table.name} where expires < now() limit {_SWEPT_AT_ONCE} for update skip locked
+            )) returning 1
+        """  # noqa: S608  no caller names the table
+        while len(await self.ask(statement)) == _SWEPT_AT_ONCE:
+            pass
 
     async def close(self) -> None:
         """Close all connections; the next question opens others. Never raises."""

@@ -6,7 +6,8 @@ the table.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from typing import Any, Final
 
 from agentservice_runtime.memory.store import CONNECTIONS, Busy, Unavailable
@@ -14,7 +15,6 @@ from agentservice_runtime.postgres import Away, Database, Table
 
 TABLE: Final = "agentservice_conversations"
 _TABLE_LOCK: Final = 0x61677363
-_SWEPT_AT_ONCE: Final = 1_000
 _CREATE: Final = f"""
     create table if not exists {TABLE} (
       owner text not null, key text not null, body bytea, by text, turn text, turn_until timestamptz, expires timestamptz not null,
@@ -44,11 +44,6 @@ _LEAVE: Final = (
 )
 _READ: Final = f"select body from {TABLE} where owner = $1 and key = $2 and expires > now()"  # noqa: S608  no caller names the table
 _DELETE: Final = f"delete from {TABLE} where owner = $1 and key = $2 returning body is not null and expires > now()"  # noqa: S608  no caller names the table
-_SWEEP: Final = f"""
-    delete from {TABLE} where ctid = any(array(
-      select ctid from {TABLE} where expires < now() limit {_SWEPT_AT_ONCE} for update skip locked
-    )) returning 1
-"""  # noqa: S608  no caller names the table
 
 
 class PostgresStore:
@@ -99,18 +94,21 @@ class PostgresStore:
 
     async def sweep(self) -> None:
         """See Store."""
-        while len(await self._ask(_SWEEP)) == _SWEPT_AT_ONCE:
-            pass
+        with _translated():
+            await self._database.sweep()
 
     async def close(self) -> None:
         """See Store."""
         await self._database.close()
 
     async def _run(self, statement: str, key: str, *words: Any) -> list[Any]:
-        return await self._ask(statement, self._owner, key, *words)
+        with _translated():
+            return await self._database.ask(statement, self._owner, key, *words)
 
-    async def _ask(self, statement: str, *words: Any) -> list[Any]:
-        try:
-            return await self._database.ask(statement, *words)
-        except Away as error:
-            raise Unavailable(str(error)) from None
+
+@contextmanager
+def _translated() -> Generator[None]:
+    try:
+        yield
+    except Away as error:
+        raise Unavailable(str(error)) from None

@@ -15,7 +15,6 @@ TABLE: Final = "agentservice_steps"
 CONNECTIONS: Final = 8
 """Of one process. No step takes longer than a round trip."""
 _TABLE_LOCK: Final = 0x61677374
-_SWEPT_AT_ONCE: Final = 1_000
 _HEAD: Final = "number = 0 and call = ''"
 _CREATE: Final = f"""
     create table if not exists {TABLE} (
@@ -50,11 +49,6 @@ _DISCARD: Final = f"""
     select 1 from held
 """  # noqa: S608  no caller names the table
 _FORGET: Final = f"delete from {TABLE} where owner = $1 and task = $2"  # noqa: S608  no caller names the table
-_SWEEP: Final = f"""
-    delete from {TABLE} where ctid = any(array(
-      select ctid from {TABLE} where expires < now() limit {_SWEPT_AT_ONCE} for update skip locked
-    )) returning 1
-"""  # noqa: S608  no caller names the table
 
 
 class Lost(Exception):  # noqa: N818
@@ -107,8 +101,7 @@ class StepStore:
 
     async def sweep(self) -> None:
         """Remove what has outlived its time."""
-        while len(await self._database.ask(_SWEEP)) == _SWEPT_AT_ONCE:
-            pass
+        await self._database.sweep()
 
     async def close(self) -> None:
         """Close all connections. Never raises."""
