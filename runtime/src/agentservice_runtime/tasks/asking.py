@@ -53,5 +53,10 @@ class Asker:
 
     @property
     def owner(self) -> str | None:
-        """Whose the task is: who else could not be told from them."""
-        return self.end_user or self.caller
+        """Whose the task is."""
+        return owner_of(self)
+
+
+def owner_of(who: Asker | RunRecord) -> str | None:
+    """Return whose a task of theirs is: who else could not be told from them."""
+    return who.end_user or who.caller

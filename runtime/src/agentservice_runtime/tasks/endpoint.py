@@ -16,7 +16,7 @@ from agentservice_runtime.errors import ServiceError, unprocessable
 from agentservice_runtime.runlog import RunRecord, new_run_id
 from agentservice_runtime.stream import KEEPALIVE, KEEPALIVE_SECONDS
 from agentservice_runtime.tasks import problems
-from agentservice_runtime.tasks.asking import Asker
+from agentservice_runtime.tasks.asking import Asker, owner_of
 from agentservice_runtime.tasks.bell import rung
 from agentservice_runtime.tasks.queue import Tasks
 from agentservice_runtime.tasks.store import Heard, Unavailable, Word, owner_key
@@ -43,12 +43,14 @@ class TaskEndpoint:
     async def submit(self, record: RunRecord, body: dict[str, Any], *, key: str | None) -> Task:
         """Take in a task that asks what ``body`` does, or find the one that was taken in with the same key."""
         queue = self.tasks
-        asker = Asker.of(record)
-        owner = owner_key(asker.owner)
+        owner = _owner(record)
         id = new_run_id() if key is None else _id_of(owner, key)
         try:
             word = await queue.store.submit(
-                id, owner=owner, asker=asker.encode(), content=orjson.dumps(body, option=orjson.OPT_SORT_KEYS)
+                id,
+                owner=owner,
+                asker=Asker.of(record).encode(),
+                content=orjson.dumps(body, option=orjson.OPT_SORT_KEYS),
             )
             if word is Word.OTHER:
                 raise ServiceError(problems.OTHER)
@@ -175,7 +177,7 @@ def _unavailable() -> NoReturn:
 
 
 def _owner(record: RunRecord) -> str:
-    return owner_key(Asker.of(record).owner)
+    return owner_key(owner_of(record))
 
 
 def _id_of(owner: str, key: str) -> str:
