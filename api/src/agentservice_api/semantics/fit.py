@@ -34,6 +34,7 @@ def schema_fault(schema: Mapping[str, Any], *, field: str) -> tuple[str, str] | 
 
 
 def _most_telling(validator: Draft202012Validator, value: Any, *, field: str) -> tuple[str, str] | None:
+    # the library leaves the type of its parameter `key` open
     from jsonschema.exceptions import best_match  # pyright: ignore[reportUnknownVariableType]
 
     error = cast("ValidationError | None", best_match(validator.iter_errors(value)))
