@@ -10,6 +10,7 @@ DC := devcluster/dc
 RUN := .venv/bin
 ENVIRONMENT := .venv/.synced
 # A test that needs a cluster fails without one, here as in CI; `pytest` by hand skips it and says why.
+BENCH := CI=true $(RUN)/python -m tests.bench
 PYTEST := CI=true $(RUN)/pytest -q
 # Properties, and whole processes without a cluster: every folder of tests/ that has no target of its own.
 OTHERS = $(filter-out tests/unit/ tests/apiserver/ tests/chart/ tests/cluster/ tests/compose/ tests/keda/ tests/bench/,$(wildcard tests/[a-z]*/))
@@ -78,19 +79,19 @@ images:
 
 bench: $(ENVIRONMENT) ## What 200 agents cost from nothing to Ready and away again, as a table (about 5 minutes)
 	@$(DC) build > /dev/null
-	$(RUN)/python -m tests.bench
+	$(BENCH)
 
 bench-budgets: $(ENVIRONMENT) ## That budgets hold, as tables, in real processes (CHECK=1 fails outside of the ranges, WRITE=page)
 	@$(DC) build > /dev/null
-	$(RUN)/python -m tests.bench.budgets $(if $(CHECK),--check) $(if $(WRITE),--write=$(WRITE))
+	$(BENCH).budgets $(if $(CHECK),--check) $(if $(WRITE),--write=$(WRITE))
 
 bench-operator: $(ENVIRONMENT) ## 200, 1,000 and 5,000 agents beside what is possible (half an hour; CHECK=1 fails outside of the ranges, SIZES=200,1000, WRITE=page)
 	@$(DC) build > /dev/null
-	$(RUN)/python -m tests.bench.operator $(if $(SIZES),--sizes $(SIZES)) $(if $(CHECK),--check) $(if $(WRITE),--write=$(WRITE))
+	$(BENCH).operator $(if $(SIZES),--sizes $(SIZES)) $(if $(CHECK),--check) $(if $(WRITE),--write=$(WRITE))
 
 bench-runtime: $(ENVIRONMENT) ## What serving an agent costs beside the bare loop of its library (10 minutes; CHECK=1 fails outside of the ranges, WRITE=page)
 	@$(DC) build > /dev/null
-	$(RUN)/python -m tests.bench.runtime $(if $(CHECK),--check) $(if $(WRITE),--write=$(WRITE))
+	$(BENCH).runtime $(if $(CHECK),--check) $(if $(WRITE),--write=$(WRITE))
 
 dist: $(ENVIRONMENT) ## Wheels and source archives of the four packages, and the chart, in dist/
 	"$$($(DC) uv)" build --quiet --all-packages --out-dir dist

@@ -6,8 +6,9 @@ what the model thinks, and the words of what failed. What a client says that too
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing
+from contextlib import aclosing, asynccontextmanager
 from typing import Any, Final, cast
 
 from ag_ui.core import BaseEvent, EventType, RunAgentInput, RunErrorEvent, RunFinishedEvent
@@ -17,7 +18,8 @@ from pydantic_ai.ui.ag_ui import AGUIEventStream
 
 from agentservice_runtime.conversation import Conversation, Said
 from agentservice_runtime.errors import FieldError, Problem
-from agentservice_runtime.runner import Answer, Question, invalid
+from agentservice_runtime.runner import Answer, Hear, Question, invalid
+from agentservice_runtime.stream import Say
 
 _TOLD: Final = frozenset(
     {
@@ -36,6 +38,7 @@ _TOLD: Final = frozenset(
 )
 _SPOKEN: Final = frozenset({"user", "assistant", "system", "developer"})
 _MAX_ERRORS: Final = 10
+_OVER: Final = object()
 
 
 def read(body: dict[str, Any], conversation: Conversation) -> tuple[RunAgentInput, Question]:
@@ -66,8 +69,30 @@ class AgUiTelling:
     def __init__(self, given: RunAgentInput) -> None:
         self._stream = _Events(given)
 
-    async def words(self, events: AsyncGenerator[Any]) -> AsyncGenerator[bytes]:
-        """Yield what of ``events`` is told. A structured answer is the `result` at the end."""
+    @asynccontextmanager
+    async def hearing(self, say: Say) -> AsyncGenerator[Hear]:
+        """Say what of the events is told. The adapter asks for events by itself, so they wait for it."""
+        heard: asyncio.Queue[Any] = asyncio.Queue()
+        telling = asyncio.create_task(self._tell(_until_over(heard), say))
+
+        async def hear(event: Any) -> None:
+            heard.put_nowait(event)
+
+        try:
+            yield hear
+            heard.put_nowait(_OVER)
+            await telling
+        except Exception as error:
+            # what it has opened, it closes
+            heard.put_nowait(error)
+            await asyncio.gather(telling, return_exceptions=True)
+            raise
+        finally:
+            telling.cancel()
+            await asyncio.gather(telling, return_exceptions=True)
+
+    async def _tell(self, events: AsyncGenerator[Any], say: Say) -> None:
+        """Say what of ``events`` is told. A structured answer is the `result` at the end."""
         result: Any = None
 
         async def heard() -> AsyncIterator[Any]:
@@ -84,7 +109,7 @@ class AgUiTelling:
                 if isinstance(event, RunFinishedEvent):
                     event.result = result
                 if event.type in _TOLD:
-                    yield self._stream.encode_event(event).encode()
+                    await say(self._stream.encode_event(event).encode())
 
     def error(self, problem: Problem) -> bytes:
         """Return the end of a run that has failed, with the whole problem as its `rawEvent`."""
@@ -102,6 +127,14 @@ class _Events(AGUIEventStream[Any, Any]):
     async def on_cancelled(self, cancelled: RunCancelled) -> AsyncIterator[BaseEvent]:
         raise cancelled
         yield
+
+
+async def _until_over(heard: asyncio.Queue[Any]) -> AsyncGenerator[Any]:
+    """Yield what is put in, and raise it where it is a failure."""
+    while (event := await heard.get()) is not _OVER:
+        if isinstance(event, Exception):
+            raise event
+        yield event
 
 
 def _text(content: Any, *, path: str) -> str:

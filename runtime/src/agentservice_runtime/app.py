@@ -317,7 +317,7 @@ def _add_chat(app: FastAPI, *, service: Service, reader: ChatReader) -> None:
         if asked.is_stream:
             telling = ChatTelling(wording, is_text=service.runner.is_text, include_usage=asked.include_usage)
             stream = await service.stream(asked.question, record, telling=telling)
-            return EventStream(await stream.begun(receive=request.receive))
+            return EventStream(stream)
         answer = await service.run(asked.question, record, receive=request.receive)
         return json_response(wording.completion(answer), headers=answer_headers(answer))
 

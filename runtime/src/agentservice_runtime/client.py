@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from agentservice_runtime.errors import ClientGone
 
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 T = TypeVar("T")
 
 

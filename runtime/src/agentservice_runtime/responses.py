@@ -3,52 +3,64 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 import orjson
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
 
 from agentservice_runtime.cache.outcome import HEADER as CACHE_HEADER
 from agentservice_runtime.chat.answer import CHAT_PATH, MODELS_PATH, chat_error, chat_status
 from agentservice_runtime.client import while_connected
 from agentservice_runtime.errors import PROBLEM_MEDIA_TYPE, STOPPING, ClientGone, Problem
+from agentservice_runtime.outlet import Outlet
 from agentservice_runtime.runlog import RUN_ID_HEADER
 from agentservice_runtime.runner import Answer
-from agentservice_runtime.service import Stream
+from agentservice_runtime.service import Failed, Stream
 
 
-class EventStream(StreamingResponse):
+class EventStream(Response):
     """Server-sent events; a client that hangs up stops the run, a run that is cut off ends with an event that says so."""
 
-    def __init__(self, stream: Stream) -> None:
-        # nginx buffers unless told not to
-        headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no", RUN_ID_HEADER: stream.run_id}
-        super().__init__(stream.chunks(), media_type="text/event-stream", headers=headers)
-        self._stream = stream
-        self._has_head = False
+    media_type = "text/event-stream"
 
-    async def stream_response(self, send: Any) -> None:
-        cache = await self._stream.cache()
-        if cache is not None:
-            self.headers[CACHE_HEADER] = cache.upper()
-        self._has_head = True
-        await super().stream_response(send)
+    def __init__(self, stream: Stream, *, refuse: Callable[[Problem], Response] | None = None) -> None:
+        """``refuse`` makes the answer of a run that failed before it said anything, where that has a status of its own."""
+        self.status_code = 200
+        self.background = None
+        # nginx buffers unless told not to
+        self.init_headers({"Cache-Control": "no-cache", "X-Accel-Buffering": "no", RUN_ID_HEADER: stream.run_id})
+        self._stream = stream
+        self._refuse = refuse
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        outlet = Outlet(send, head=self._head)
+        refusal: Problem | None = None
         try:
-            await while_connected(self.stream_response(send), receive=receive)
+            async with self._stream.place:
+                await while_connected(self._stream.tell(outlet), receive=receive)
         except ClientGone:
-            pass
+            return
+        except Failed as failed:
+            refusal = failed.problem
         except asyncio.CancelledError:
             # the server does so once, when the time to stop is up; it waits a moment for what is said here
             problem = STOPPING.with_run(self._stream.run_id)
-            if not self._has_head:
-                await problem_response(problem, path=scope["path"])(scope, receive, send)
-                return
-            last = self._stream.error(problem)
-            await send({"type": "http.response.body", "body": last, "more_body": False})
+            if outlet.has_begun:
+                await outlet.end(self._stream.error(problem))
+            else:
+                refusal = problem
         finally:
-            await self._stream.events.aclose()
+            await outlet.close()
+        if refusal is not None:
+            answer = problem_response(refusal, path=scope["path"]) if self._refuse is None else self._refuse(refusal)
+            await answer(scope, receive, send)
+
+    def _head(self) -> dict[str, Any]:
+        cache = self._stream.cache()
+        if cache is not None:
+            self.headers[CACHE_HEADER] = cache.upper()
+        return {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
 
 
 def answer_headers(answer: Answer) -> dict[str, str]:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncIterable, Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 import pydantic_core
-from pydantic_ai import AgentRunResult, RunUsage
+from pydantic_ai import AgentRunResult, RunContext, RunUsage
 from pydantic_ai.capabilities import ReinjectSystemPrompt
 from pydantic_ai.messages import ModelMessage
 
@@ -38,6 +38,10 @@ if TYPE_CHECKING:  # what a schema needs, and the Redis client, are imported whe
 
 _MAX_ATTRIBUTE: Final = 256
 """Characters."""
+
+
+Hear = Callable[[Any], Awaitable[None]]
+"""Is told of pydantic-ai's events of a run, and where a caller reads along, of its Answer after them."""
 
 
 def invalid(errors: tuple[FieldError, ...]) -> ServiceError:
@@ -195,21 +199,14 @@ class Runner:
         """The model's name as the specification, or else the agent, has it."""
         return self._built.model_name
 
-    async def run(self, question: Question, record: RunRecord) -> Answer:
-        """Run to the end. ``record`` counts up, so it tells what a run that fails has used."""
-        agent = self._built.agent
-        with Scope(self._meter, record.account), agent.using_thread_executor(self._threads):
-            result = await agent.run(question.prompt, **self._arguments(question, record))
-        return await self.concluded(result, question, record)
+    async def run(self, question: Question, record: RunRecord, *, hear: Hear | None = None) -> AgentRunResult[Any]:
+        """Run to the end. ``record`` counts up, so it tells what a run that fails has used; ``hear`` is told of pydantic-ai's events."""
 
-    @asynccontextmanager
-    async def events(self, question: Question, record: RunRecord) -> AsyncGenerator[Any]:
-        """Run and return pydantic-ai's events as they come."""
         agent = self._built.agent
         with Scope(self._meter, record.account), agent.using_thread_executor(self._threads):
             arguments = self._arguments(question, record)
-            async with agent.run_stream_events(question.prompt, **arguments) as events:
-                yield events
+            handler = None if hear is None else partial(_heard, hear)
+            return await agent.run(question.prompt, event_stream_handler=handler, **arguments)
 
     async def concluded(self, result: AgentRunResult[Any], question: Question, record: RunRecord) -> Answer:
         """Remember the turn, where the run is one of a conversation, and return the answer."""
@@ -290,6 +287,11 @@ class Runner:
             "cache": None if self._cache is None else self._cache.for_run(record, seconds=seconds),
         }
         return Course(**parts) if recovery is None else RecoveringCourse(**parts)
+
+
+async def _heard(hear: Hear, _: RunContext[Any], events: AsyncIterable[Any]) -> None:
+    async for event in events:
+        await hear(event)
 
 
 def told_of(record: RunRecord) -> str | None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from collections.abc import AsyncGenerator, Callable, Coroutine
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any, Final, TypeVar, cast
+from functools import partial
+from typing import Any, Final, TypeVar
 
 from pydantic_ai import RunCancelled
 from pydantic_ai.run import AgentRunResultEvent
@@ -25,11 +27,11 @@ from agentservice_runtime.memory.memory import Memory
 from agentservice_runtime.meter.refusals import SQUEEZED
 from agentservice_runtime.metrics import Metrics
 from agentservice_runtime.model_failures import innermost
-from agentservice_runtime.opened import Opened
+from agentservice_runtime.outlet import Outlet
 from agentservice_runtime.runlog import RUN_ID_HEADER, RunLog, RunRecord, new_run_id, trace_id
-from agentservice_runtime.runner import Answer, Question, Runner, told_of
+from agentservice_runtime.runner import Answer, Hear, Question, Runner, told_of
 from agentservice_runtime.secrets import SecretFiles
-from agentservice_runtime.stream import Telling, with_keepalive
+from agentservice_runtime.stream import Telling
 
 T = TypeVar("T")
 
@@ -48,38 +50,17 @@ class Failed(Exception):  # noqa: N818
 
 @dataclass(frozen=True, kw_only=True)
 class Stream:
-    """A run that may begin: its events as bytes. The slot is held until ``events`` is closed."""
+    """A run that may begin, and is told as it goes."""
 
     run_id: str
-    events: Opened
-    record: RunRecord = field(repr=False)
+    place: AsyncExitStack = field(repr=False)
+    """What the run holds: to be closed once it has ended, or is not begun."""
+    tell: Callable[[Outlet], Coroutine[Any, Any, None]] = field(repr=False)
+    """Run, and say all of it. Raises Failed when the run has failed before anything was said and has a status for that."""
     error: Callable[[Problem], bytes]
     """How the stream says that it is cut off."""
-    first: bytes = b""
-    """What has been taken from ``events``."""
-
-    async def begun(self, *, receive: Receive) -> Stream:
-        """Return the stream once there is something to send. Raises Failed when the run has failed before."""
-        try:
-            first = await while_connected(anext(self.events), receive=receive)
-        except Failed:
-            raise
-        except BaseException as error:
-            raise Failed(problem=classify(error).with_run(self.run_id)) from error
-        return replace(self, first=first)
-
-    async def chunks(self) -> AsyncIterator[bytes]:
-        """Yield everything that is to be sent."""
-        if self.first:
-            yield self.first
-        async for chunk in self.events:
-            yield chunk
-
-    async def cache(self) -> str | None:
-        """Begin the run and return what the answer's head says of the cache: hit, miss or bypass, or None for nothing."""
-        if self.record.cache is not None and not self.first:
-            await self.events.until(self.record.cache.decided, seconds=_HEAD_SECONDS)
-        return told_of(self.record)
+    cache: Callable[[], str | None]
+    """What the answer's head says of the cache: hit, miss or bypass, or None for nothing."""
 
 
 class Service:
@@ -173,21 +154,15 @@ class Service:
         try:
             record.span.set_attributes(question.attributes)
             async with self._place(question, record):
-                answer = await while_connected(self.runner.run(question, record), receive=receive)
-                self._log.succeeded(record, model=answer.model, cost_usd=answer.cost_usd)
+                return await while_connected(self._run(question, record), receive=receive)
         except BaseException as error:
             raise self._failed(record, error) from error
-        return answer
 
-    async def work(self, question: Question, record: RunRecord, *, hear: Callable[[Any], None]) -> Answer:
+    async def work(self, question: Question, record: RunRecord, *, hear: Hear) -> Answer:
         """Run to the end for nobody who is connected; ``hear`` is told of pydantic-ai's events. Raises Failed."""
         try:
-            async with self._place(question, record), aclosing(self._heard(question, record)) as events:
-                async for event in events:
-                    if isinstance(event, Answer):
-                        return event
-                    hear(event)
-            raise RuntimeError("the run ended without an answer")
+            async with self._place(question, record):
+                return await self._run(question, record, hear=hear)
         except BaseException as error:
             raise self._failed(record, error) from error
 
@@ -199,55 +174,46 @@ class Service:
             await place.enter_async_context(self._place(question, record))
         except BaseException as error:
             raise self._failed(record, error) from error
-        events = Opened(self._events(question, record, telling=telling, place=place))
-        return Stream(run_id=record.run_id, events=events, error=telling.error, record=record)
+        return Stream(
+            run_id=record.run_id,
+            place=place,
+            tell=partial(self._tell, question, record, telling),
+            error=telling.error,
+            cache=partial(told_of, record),
+        )
 
-    async def _events(
-        self, question: Question, record: RunRecord, *, telling: Telling, place: AsyncExitStack
-    ) -> AsyncGenerator[bytes]:
-        has_begun = not telling.has_status
-        async with place:
-            stream = with_keepalive(self._run_events(question, record, telling))
-            try:
-                async for chunk in stream:
-                    has_begun = True
-                    yield chunk
-            except Failed as failed:
-                if not has_begun:
-                    raise
-                yield telling.error(failed.problem)
-            finally:
-                await stream.aclose()
-
-    async def _run_events(self, question: Question, record: RunRecord, telling: Telling) -> AsyncGenerator[bytes]:
+    async def _tell(self, question: Question, record: RunRecord, telling: Telling, outlet: Outlet) -> None:
+        """Run, and say it through ``outlet``. Raises Failed where nothing is said yet and ``telling`` leaves it at that."""
+        if not telling.has_status:
+            if record.cache is None:
+                await outlet.begin()
+            else:
+                record.cache.when_decided = outlet.begin_soon
+                outlet.begin_within(_HEAD_SECONDS)
         try:
-            async with aclosing(telling.words(self._heard(question, record))) as words:
-                async for chunk in words:
-                    yield chunk
-        except Exception as error:
-            raise self._failed(record, error) from error
+            async with telling.hearing(outlet.say) as hear:
+                answer = await self._run(question, record, hear=hear)
+                await hear(answer)
         except BaseException as error:
-            if not record.has_answered:
-                raise self._failed(record, error if self._drain.is_draining else ClientGone()) from error
-            raise
+            if _is_stopped(error):
+                if not record.has_answered:
+                    self._failed(record, error if self._drain.is_draining else ClientGone())
+                raise
+            failed = self._failed(record, error)
+            if telling.has_status and not outlet.has_begun:
+                raise failed from error
+            await outlet.end(telling.error(failed.problem))
+        else:
+            await outlet.end()
 
-    async def _heard(self, question: Question, record: RunRecord) -> AsyncGenerator[Any]:
-        """Yield pydantic-ai's events of a run, and after them its answer."""
-        runner = self.runner
-        last: AgentRunResultEvent[Any] | None = None
-        async with runner.events(question, record) as events:
-            async for event in events:
-                if isinstance(event, AgentRunResultEvent):
-                    last = cast("AgentRunResultEvent[Any]", event)
-                else:
-                    yield event
-        if last is None:
-            raise RuntimeError("the run ended without a result")
-        answer = await runner.concluded(last.result, question, record)
-        # the line is written before the result is sent: who has the result finds the line
+    async def _run(self, question: Question, record: RunRecord, *, hear: Hear | None = None) -> Answer:
+        """Run to the end, and write the line: who has the answer finds it."""
+        result = await self.runner.run(question, record, hear=hear)
+        answer = await self.runner.concluded(result, question, record)
         self._log.succeeded(record, model=answer.model, cost_usd=answer.cost_usd)
-        yield last
-        yield answer
+        if hear is not None:
+            await hear(AgentRunResultEvent(result))
+        return answer
 
     @asynccontextmanager
     async def _place(self, question: Question, record: RunRecord) -> AsyncGenerator[None]:
@@ -294,3 +260,9 @@ class Service:
         model = account.served_by or self._model_name
         self._log.failed(record, error, problem, model=model, cost_usd=cost)
         return Failed(problem=problem)
+
+
+def _is_stopped(error: BaseException) -> bool:
+    """Tell whether it is this task that is cancelled, and not something within the run."""
+    task = asyncio.current_task()
+    return isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling() > 0

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
@@ -23,14 +22,11 @@ from pydantic_ai.messages import (
 )
 
 from agentservice_runtime.errors import Problem
-from agentservice_runtime.runner import Answer
+from agentservice_runtime.runner import Answer, Hear
 
-KEEPALIVE_SECONDS: Final = 15.0
-"""A comment is sent when nothing else was for so long: proxies close what is silent."""
 _MIN_STEP: Final = 4
 """Characters."""
 _NEXT_STEP: Final = "\n\n"
-KEEPALIVE: Final = b": keep-alive\n\n"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,14 +41,17 @@ class Event:
         return b"event: " + self.name.encode() + b"\ndata: " + orjson.dumps(self.data) + b"\n\n"
 
 
+Say = Callable[[bytes], Awaitable[None]]
+
+
 class Telling(Protocol):
     """How one interface words a run that is sent as it comes: the bytes of each thing that there is to say."""
 
     has_status: bool
     """Whether a failure before anything is said is answered with a status of its own, and not in the stream."""
 
-    def words(self, events: AsyncGenerator[Any]) -> AsyncGenerator[bytes]:
-        """Yield what pydantic-ai's ``events``, of which the last is followed by the Answer, mean to a client."""
+    def hearing(self, say: Say) -> AbstractAsyncContextManager[Hear]:
+        """Say what is heard while the context lasts, which is as long as the run."""
         ...
 
     def error(self, problem: Problem) -> bytes:
@@ -63,13 +62,16 @@ class Telling(Protocol):
 class EachEventTelling:
     """A telling for which each event stands by itself."""
 
-    async def words(self, events: AsyncGenerator[Any]) -> AsyncGenerator[bytes]:
-        """Yield what ``events`` mean, one by one."""
-        async with aclosing(events):
-            async for event in events:
-                told = self.result(event) if isinstance(event, Answer) else self.event(event)
-                if told:
-                    yield told
+    @asynccontextmanager
+    async def hearing(self, say: Say) -> AsyncGenerator[Hear]:
+        """Say what is heard, at once."""
+
+        async def hear(event: Any) -> None:
+            told = self.result(event) if isinstance(event, Answer) else self.event(event)
+            if told:
+                await say(told)
+
+        yield hear
 
     def event(self, event: Any) -> bytes | None:
         """Return what pydantic-ai's ``event`` means to a client, None when nothing."""
@@ -206,40 +208,3 @@ def _arguments(args: Any) -> str:
     if args is None:
         return ""
     return args if isinstance(args, str) else orjson.dumps(args).decode()
-
-
-async def with_keepalive(events: AsyncGenerator[bytes], *, seconds: float = KEEPALIVE_SECONDS) -> AsyncGenerator[bytes]:
-    """Yield ``events``, and a comment whenever none came for ``seconds``.
-
-    One task reads ``events`` from beginning to end, since a run may not be moved between tasks. What it raises is
-    raised here; closing this generator cancels it.
-    """
-    queue: asyncio.Queue[bytes | None] = asyncio.Queue(maxsize=32)
-
-    async def pump() -> None:
-        try:
-            async with aclosing(events):
-                async for chunk in events:
-                    await queue.put(chunk)
-        finally:
-            # the reader may be gone, then nobody empties the queue
-            while queue.full():
-                queue.get_nowait()
-            queue.put_nowait(None)
-
-    task = asyncio.create_task(pump())
-    try:
-        while True:
-            try:
-                async with asyncio.timeout(seconds):
-                    chunk = await queue.get()
-            except TimeoutError:
-                yield KEEPALIVE
-                continue
-            if chunk is None:
-                break
-            yield chunk
-        await task
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)

@@ -27,7 +27,7 @@ from agentservice_runtime.drain import DrainPlan
 from agentservice_runtime.errors import ServiceError
 from agentservice_runtime.runlog import trace_id
 from agentservice_runtime.secrets import SecretFiles
-from agentservice_runtime.stream import KEEPALIVE, Translator, with_keepalive
+from agentservice_runtime.stream import Translator
 
 KEY = SecretKeySelector(name="openai", key="api-key")
 
@@ -187,22 +187,6 @@ def test_a_text_answer_after_a_tool_call_is_told_from_its_beginning():
     ]
     told = [e for e in map(translator.translate, events) if e is not None]
     assert [e.data for e in told] == [{"name": "lookup", "phase": "start"}, {"text": "Hel"}, {"text": "lo"}]
-
-
-async def test_a_silent_stream_is_kept_alive_and_its_failure_is_not_lost():
-    async def slow():
-        yield b"first"
-        await asyncio.sleep(0.15)
-        yield b"second"
-        raise ValueError
-
-    found = []
-    with pytest.raises(ValueError):
-        async for chunk in with_keepalive(slow(), seconds=0.05):
-            found.append(chunk)
-    assert found[0] == b"first"
-    assert KEEPALIVE in found
-    assert found[-1] == b"second"
 
 
 @pytest.fixture

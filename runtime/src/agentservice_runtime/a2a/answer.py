@@ -6,8 +6,6 @@ An error's code is the protocol's; its `data` holds a google.rpc.ErrorInfo (A2A 
 from __future__ import annotations
 
 import uuid
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -16,7 +14,7 @@ import orjson
 from agentservice_runtime.a2a.request import DATA, Code
 from agentservice_runtime.errors import Category, Problem
 from agentservice_runtime.runner import Answer
-from agentservice_runtime.stream import TextSteps
+from agentservice_runtime.stream import EachEventTelling, TextSteps
 from agentservice_runtime.tasks.task import Status
 from agentservice_runtime.tasks.task import Task as QueuedTask
 
@@ -102,7 +100,7 @@ def _said_of(problem: dict[str, Any], *, task_id: str, context_id: str | None) -
     }
 
 
-class A2aTelling:
+class A2aTelling(EachEventTelling):
     """A run as it is streamed: the task, its artifact piece by piece, and how it ended."""
 
     has_status = True
@@ -115,17 +113,16 @@ class A2aTelling:
         self._has_begun = False
         self._has_artifact = False
 
-    async def words(self, events: AsyncGenerator[Any]) -> AsyncGenerator[bytes]:
-        """Yield what ``events`` mean; the task is told of with the first of them."""
-        async with aclosing(events):
-            async for event in events:
-                if not self._has_begun:
-                    self._has_begun = True
-                    yield self._line({"task": task(self._task_id, context_id=self._context_id, state="WORKING")})
-                if isinstance(event, Answer):
-                    yield self._ended(event)
-                elif self._steps is not None and (text := self._steps.text(event)):
-                    yield self._artifact({"text": text})
+    def event(self, event: Any) -> bytes:
+        """Return the text in ``event``; the task is told of with the first one."""
+        text = "" if self._steps is None else self._steps.text(event)
+        return self._begun() + (self._artifact({"text": text}) if text else b"")
+
+    def result(self, answer: Answer) -> bytes:
+        """Return what is still to be said, and the end."""
+        rest = b"" if self._has_artifact else self._artifact(_part(answer.output))
+        update = {**self._of_task(), "status": status("COMPLETED"), "metadata": _about(answer)}
+        return self._begun() + rest + self._line({"statusUpdate": update})
 
     def error(self, problem: Problem) -> bytes:
         """Return the end of a run that has failed: of the task where there is one, else of the request."""
@@ -135,10 +132,11 @@ class A2aTelling:
         state = "CANCELED" if problem.category is Category.CANCELLED else "FAILED"
         return self._line({"statusUpdate": {**self._of_task(), "status": status(state, said=said)}})
 
-    def _ended(self, answer: Answer) -> bytes:
-        rest = b"" if self._has_artifact else self._artifact(_part(answer.output))
-        update = {**self._of_task(), "status": status("COMPLETED"), "metadata": _about(answer)}
-        return rest + self._line({"statusUpdate": update})
+    def _begun(self) -> bytes:
+        if self._has_begun:
+            return b""
+        self._has_begun = True
+        return self._line({"task": task(self._task_id, context_id=self._context_id, state="WORKING")})
 
     def _artifact(self, part: dict[str, Any]) -> bytes:
         is_first, self._has_artifact = not self._has_artifact, True

@@ -84,7 +84,7 @@ class A2aEndpoint:
             is_text=self._service.runner.is_text,
         )
         stream = await self._service.stream(asked.question, record, telling=telling)
-        return EventStream(await stream.begun(receive=request.receive))
+        return EventStream(stream, refuse=lambda problem: _failure(problem, rpc_id))
 
     async def _of_task(self, asked: OfTask, record: RunRecord, rpc_id: RpcId) -> dict[str, Any]:
         """Return a task of the queue, or a streamed one that is under way in this pod, or cancel it."""

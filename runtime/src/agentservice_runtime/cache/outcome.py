@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
@@ -65,12 +65,14 @@ class Note:
 
     outcome: Outcome | None = None
     """None: not yet decided."""
-    decided: asyncio.Event = field(default_factory=asyncio.Event)
+    when_decided: Callable[[], None] | None = None
+    """Called once it is."""
 
     def decide(self, outcome: Outcome) -> None:
         """Say it, once."""
         self.outcome = outcome
-        self.decided.set()
+        if self.when_decided is not None:
+            self.when_decided()
 
     @property
     def is_hit(self) -> bool:

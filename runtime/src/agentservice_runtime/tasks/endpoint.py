@@ -13,8 +13,8 @@ import orjson
 from starlette.datastructures import QueryParams
 
 from agentservice_runtime.errors import ServiceError, unprocessable
+from agentservice_runtime.outlet import KEEPALIVE, KEEPALIVE_SECONDS
 from agentservice_runtime.runlog import RunRecord, new_run_id
-from agentservice_runtime.stream import KEEPALIVE, KEEPALIVE_SECONDS
 from agentservice_runtime.tasks import problems
 from agentservice_runtime.tasks.asking import Asker, owner_of
 from agentservice_runtime.tasks.bell import rung

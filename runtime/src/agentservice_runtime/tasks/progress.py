@@ -31,7 +31,7 @@ class Progress:
         self._ended = asyncio.Event()
         self._sending: asyncio.Task[None] | None = None
 
-    def hear(self, event: Any) -> None:
+    async def hear(self, event: Any) -> None:
         """Keep what ``event`` means, if it means something."""
         told = self._translator.translate(event)
         if told is None:
