@@ -2,8 +2,10 @@
 
 import asyncio
 import random
+import ssl
 import time
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -12,7 +14,15 @@ import pytest
 
 from agentservice_operator.kube.client import Client
 from agentservice_operator.kube.credentials import Connection, find_endpoint, from_kubeconfig
-from agentservice_operator.kube.errors import AlreadyExists, Conflict, Forbidden, Invalid, NotFound, Unauthorized
+from agentservice_operator.kube.errors import (
+    AlreadyExists,
+    Conflict,
+    Forbidden,
+    Invalid,
+    NotFound,
+    TransportError,
+    Unauthorized,
+)
 from agentservice_operator.kube.resources import (
     AGENTSERVICES,
     CONFIGMAPS,
@@ -26,6 +36,7 @@ from agentservice_operator.kube.resources import (
     TRIGGERAUTHENTICATIONS,
     Resource,
 )
+from agentservice_operator.kube.retry import RetryPolicy
 from devcluster.standalone import StandaloneControlPlane
 
 
@@ -40,7 +51,9 @@ async def connect() -> AsyncIterator[Callable[..., Client]]:
         connections.append(connection)
         arguments: dict[str, Any] = {"clock": time.monotonic, "random": random.random}
         arguments["on_unauthorized"] = connection.distrust_token
-        return Client(session=connection.session(), server=connection.server, **(arguments | changes))
+        return Client(
+            wire=connection.wire, session=connection.session(), server=connection.server, **(arguments | changes)
+        )
 
     yield make
     for connection in connections:
@@ -231,6 +244,14 @@ async def test_failed_mounts_can_be_selected_by_their_reason(client: Client, nam
         await client.create(EVENTS, event(reason), field_manager="op")
     listing = await client.list(EVENTS, namespace=namespace, field_selector="reason=FailedMount")
     assert [item["metadata"]["name"] for item in listing.items] == ["failedmount"]
+
+
+async def test_a_server_whose_certificate_nobody_vouches_for_is_told_nothing(
+    control_plane: StandaloneControlPlane, connect: Callable[..., Client]
+) -> None:
+    endpoint = replace(from_kubeconfig(control_plane.kubeconfig), tls=ssl.create_default_context())
+    with pytest.raises(TransportError, match="cannot connect"):
+        await connect(endpoint, policy=RetryPolicy(attempts=1)).get(CONFIGMAPS, "default", "a")
 
 
 async def test_a_missing_permission_is_forbidden(

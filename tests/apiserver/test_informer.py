@@ -22,7 +22,13 @@ from devcluster.standalone import StandaloneControlPlane
 async def connected(kubeconfig: Path) -> AsyncIterator[Client]:
     connection = Connection(from_kubeconfig(kubeconfig), clock=time.monotonic)
     try:
-        yield Client(session=connection.session(), server=connection.server, clock=time.monotonic, random=random.random)
+        yield Client(
+            wire=connection.wire,
+            session=connection.session(),
+            server=connection.server,
+            clock=time.monotonic,
+            random=random.random,
+        )
     finally:
         await connection.close()
 

@@ -29,7 +29,13 @@ class Streamed:
 @asynccontextmanager
 async def streaming(kubeconfig: Path, *namespaces: str) -> AsyncIterator[Streamed]:
     connection = Connection(from_kubeconfig(kubeconfig), clock=time.monotonic)
-    client = Client(session=connection.session(), server=connection.server, clock=time.monotonic, random=random.random)
+    client = Client(
+        wire=connection.wire,
+        session=connection.session(),
+        server=connection.server,
+        clock=time.monotonic,
+        random=random.random,
+    )
     streamed = Streamed()
     stream = AgentServiceStream(
         store=streamed.store,

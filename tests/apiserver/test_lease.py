@@ -22,7 +22,13 @@ SHORT = Timing(duration=3.0, renew_deadline=2.0, retry=0.4)
 @asynccontextmanager
 async def candidate(kubeconfig: Path, namespace: str, identity: str) -> AsyncIterator[Elector]:
     connection = Connection(from_kubeconfig(kubeconfig), clock=time.monotonic)
-    client = Client(session=connection.session(), server=connection.server, clock=time.monotonic, random=random.random)
+    client = Client(
+        wire=connection.wire,
+        session=connection.session(),
+        server=connection.server,
+        clock=time.monotonic,
+        random=random.random,
+    )
     try:
         yield Elector(
             client=client,
@@ -114,6 +120,7 @@ async def test_the_fence_of_a_lost_lease_stops_a_write(control_plane: Standalone
     async with candidate(control_plane.kubeconfig, namespace, "one") as elector:
         connection = Connection(from_kubeconfig(control_plane.kubeconfig), clock=time.monotonic)
         client = Client(
+            wire=connection.wire,
             session=connection.session(),
             server=connection.server,
             clock=time.monotonic,

@@ -18,6 +18,7 @@ from aiohttp import web
 
 from agentservice_operator.kube.client import Client
 from agentservice_operator.kube.retry import RetryPolicy
+from agentservice_operator.kube.wire import Wire
 
 KINDS = {
     "configmaps": "ConfigMap",
@@ -298,6 +299,7 @@ def fault() -> type[Fault]:
 async def make_client(api: FaultyApi) -> AsyncIterator[Callable[..., Client]]:
     """Clients of the faulty server that retry without waiting; what they would have waited is in `client.slept`."""
     sessions: list[aiohttp.ClientSession] = []
+    wires: list[Wire] = []
 
     def make(**changes: Any) -> Client:
         session = aiohttp.ClientSession()
@@ -316,6 +318,9 @@ async def make_client(api: FaultyApi) -> AsyncIterator[Callable[..., Client]]:
             "sleep": sleep,
             "policy": RetryPolicy(attempts=3),
         }
+        if "wire" not in changes:
+            arguments["wire"] = Wire(changes.get("server", api.url), clock=time.monotonic)
+            wires.append(arguments["wire"])
         made = Client(**(arguments | changes))
         made.slept = slept  # type: ignore[attr-defined]
         return made
@@ -323,6 +328,8 @@ async def make_client(api: FaultyApi) -> AsyncIterator[Callable[..., Client]]:
     yield make
     for session in sessions:
         await session.close()
+    for wire in wires:
+        await wire.close()
 
 
 @pytest.fixture

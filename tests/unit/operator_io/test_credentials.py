@@ -1,5 +1,6 @@
 """Whom the operator says it is, and what it says when it cannot."""
 
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
@@ -73,13 +74,17 @@ async def test_the_token_file_is_read_again_after_a_minute_or_a_refusal(tmp_path
     await connection.close()
 
 
-async def test_every_session_presents_the_token_and_one_may_be_closed(api: Any, make_client: Any) -> None:
+async def test_the_wire_and_every_session_present_the_token_and_a_session_may_be_closed(
+    api: Any, make_client: Any
+) -> None:
     connection = Connection(Endpoint(server=api.url, token="t0ken"), clock=lambda: 0.0)
     api.put("configmaps", "a")
     first, second = connection.session(), connection.session()
-    await make_client(session=first).get(CONFIGMAPS, "ns", "a")
-    await first.close()
-    await make_client(session=second).get(CONFIGMAPS, "ns", "a")
-    assert [headers["Authorization"] for headers in api.headers] == ["Bearer t0ken"] * 2
-    await second.close()
+    for session in (first, second):
+        client = make_client(wire=connection.wire, session=session)
+        await client.get(CONFIGMAPS, "ns", "a")
+        async with aclosing(client.watch(CONFIGMAPS, resource_version="0")) as events:
+            await anext(events)
+        await session.close()
+    assert [headers["Authorization"] for headers in api.headers] == ["Bearer t0ken"] * 4
     await connection.close()

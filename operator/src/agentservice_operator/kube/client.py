@@ -26,6 +26,7 @@ from agentservice_operator.kube.requests import FieldValidation, Request
 from agentservice_operator.kube.resources import Resource
 from agentservice_operator.kube.retry import RetryPolicy
 from agentservice_operator.kube.stream import WatchEvent, lines, name_type, watch_event
+from agentservice_operator.kube.wire import CannotConnectError, Wire
 from agentservice_operator.manifest import Manifest
 
 PAGE_SIZE = 100
@@ -63,8 +64,8 @@ class Listing:
 class Client:
     """The API server, one method per verb; objects are plain dicts with apiVersion and kind.
 
-    Effects are passed in: `session` (see `credentials.Connection`), `clock` (monotonic seconds), `random` ([0, 1)),
-    `sleep`. `guard` is called before every request that may change something and raises to stop it: the fence of a
+    Effects are passed in: `wire` for requests and `session` for watches (see `credentials.Connection`), `clock` (monotonic
+    seconds), `random` ([0, 1)), `sleep`. `guard` is called before every request that may change something and raises to stop it: the fence of a
     leader that lost its lease. `observe` sees each exchange; `on_unauthorized` is called at each 401.
     At most `concurrency` requests run at a time; watches do not count. `request_timeout` is seconds per attempt.
 
@@ -75,6 +76,7 @@ class Client:
     def __init__(
         self,
         *,
+        wire: Wire,
         session: aiohttp.ClientSession,
         server: str,
         clock: Callable[[], float],
@@ -87,13 +89,14 @@ class Client:
         observe: Callable[[Exchange], None] | None = None,
         on_unauthorized: Callable[[], None] | None = None,
     ) -> None:
+        self._wire = wire
         self._session = session
         self._server = server.rstrip("/")
         self._clock = clock
         self._random = random
         self._sleep = sleep
         self._slots = asyncio.Semaphore(concurrency)
-        self._timeout = aiohttp.ClientTimeout(total=request_timeout)
+        self._timeout = request_timeout
         self._policy = policy or RetryPolicy()
         self._guard = guard
         self._observe = observe
@@ -243,7 +246,12 @@ class Client:
                 code = str(response.status)
                 self._measure(request, code, began)
                 if response.status != 200:
-                    raise self._refusal(request, response, await response.read())
+                    raise self._refusal(
+                        request,
+                        status=response.status,
+                        body=await response.read(),
+                        retry_after=response.headers.get("Retry-After"),
+                    )
                 async with aclosing(lines(response.content)) as received:
                     async for line in received:
                         yield watch_event(line, resource)
@@ -388,21 +396,20 @@ class Client:
             began = self._clock()
             code = "<error>"
             try:
-                async with self._session.request(
+                answer = await self._wire.send(
                     request.method,
-                    self._url(request),
+                    request.target,
                     headers=request.headers,
-                    data=request.body,
-                    timeout=self._timeout,
-                    allow_redirects=False,
-                ) as response:
-                    self._note_time(response)
-                    body = await response.read()
-                    code = str(response.status)
-                    if response.status >= 300:
-                        raise self._refusal(request, response, body)
-                    return orjson.loads(body)
-            except (aiohttp.ClientError, TimeoutError, OSError) as error:
+                    body=request.body,
+                    seconds=self._timeout,
+                )
+                code = str(answer.status)
+                if answer.date is not None:
+                    self._told_time = answer.date, self._clock()
+                if answer.status >= 300:
+                    raise self._refusal(request, status=answer.status, body=answer.body, retry_after=answer.retry_after)
+                return orjson.loads(answer.body)
+            except (TimeoutError, OSError) as error:
                 raise TransportError(f"{request.verb} of {request.resource.label}: {_why(error)}") from error
             except orjson.JSONDecodeError as error:
                 raise TransportError(f"{request.verb} of {request.resource.label}: the answer is not JSON") from error
@@ -412,20 +419,10 @@ class Client:
     def _url(self, request: Request) -> URL:
         return URL(self._server + request.target, encoded=True)
 
-    def _refusal(self, request: Request, response: aiohttp.ClientResponse, body: bytes) -> KubeError:
-        if response.status == 401 and self._on_unauthorized is not None:
+    def _refusal(self, request: Request, *, status: int, body: bytes, retry_after: str | None) -> KubeError:
+        if status == 401 and self._on_unauthorized is not None:
             self._on_unauthorized()
-        return error_from_answer(
-            status=response.status,
-            body=body,
-            retry_after=response.headers.get("Retry-After"),
-            resource=request.resource,
-        )
-
-    def _note_time(self, response: aiohttp.ClientResponse) -> None:
-        told = response.headers.get("Date")
-        if told is not None:
-            self._told_time = told, self._clock()
+        return error_from_answer(status=status, body=body, retry_after=retry_after, resource=request.resource)
 
     def _measure(self, request: Request, code: str, began: float) -> None:
         if self._observe is not None:
@@ -444,6 +441,8 @@ def _why(error: BaseException) -> str:
     # The class says enough; the text of aiohttp's errors may carry the URL's query or a proxy's words.
     if isinstance(error, TimeoutError):
         return "timed out"
+    if isinstance(error, CannotConnectError):
+        return f"cannot connect ({error.strerror})"
     if isinstance(error, aiohttp.ClientConnectorError):
         return f"cannot connect ({error.os_error.strerror or type(error).__name__})"
     return type(error).__name__

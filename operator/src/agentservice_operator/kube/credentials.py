@@ -1,7 +1,7 @@
 """Decides which API server we talk to and as whom: the pod's ServiceAccount, or a kubeconfig (no exec plugins).
 
-Both give an `Endpoint` (pure data and an SSL context); `Connection` makes sessions of it. One connector is shared by
-all sessions: ours and the one handed to kopf, which closes its session whenever it logs in again.
+Both give an `Endpoint` (pure data and an SSL context); `Connection` has the wire for requests and makes the sessions for what
+streams. One connector is shared by all sessions: ours and the one handed to kopf, which closes its session whenever it logs in again.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from typing import Any, cast
 import aiohttp
 import yaml
 from yarl import URL
+
+from agentservice_operator.kube.wire import Wire
 
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 TOKEN_AGE_SECONDS = 60.0
@@ -138,7 +140,7 @@ def _pem(section: Mapping[str, Any], field: str, directory: Path) -> bytes | Non
 
 
 class Connection:
-    """Sessions to one endpoint over one connection pool. Create and close it inside the event loop.
+    """The wire to one endpoint, and sessions over one connection pool. Create and close it inside the event loop.
 
     `clock` is monotonic, in seconds.
     """
@@ -153,6 +155,7 @@ class Connection:
         self._read_at: float | None = None
         # Unlimited: watches hold their connections for ever; requests are limited by the client.
         self._connector = aiohttp.TCPConnector(limit=0, ssl=endpoint.tls or True, keepalive_timeout=60)
+        self.wire = Wire(endpoint.server, tls=endpoint.tls, token=self.token, clock=clock)
 
     def session(self) -> aiohttp.ClientSession:
         """A new session over the shared pool. Closing it leaves the pool open."""
@@ -183,6 +186,7 @@ class Connection:
         self._read_at = None
 
     async def close(self) -> None:
+        await self.wire.close()
         await self._connector.close()
 
     async def _authorize(

@@ -269,6 +269,7 @@ class Process:
 
     def _client(self, connection: Connection, *, guard: Callable[[], None] | None = None) -> Client:
         return Client(
+            wire=connection.wire,
             session=connection.session(),
             server=connection.server,
             clock=time.monotonic,
