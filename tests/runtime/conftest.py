@@ -115,6 +115,15 @@ class Agent:
     def run(self, value: Any, **kwargs: Any) -> httpx2.Response:
         return self.client.post("/v1/run", json={"input": value}, **kwargs)
 
+    def metric(self, name: str, **labels: str) -> float:
+        """Return the sum of the samples called ``name`` with these labels."""
+        found = 0.0
+        for line in self.client.get("/metrics").text.splitlines():
+            head, _, value = line.rpartition(" ")
+            if head.partition("{")[0] == name and all(f'{key}="{value}"' in head for key, value in labels.items()):
+                found += float(value)
+        return found
+
     def close(self) -> None:
         for client in self.clients:
             client.close()

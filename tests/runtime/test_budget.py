@@ -3,39 +3,17 @@
 from __future__ import annotations
 
 import json
-import sqlite3
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import httpx2
 import openai
 import pytest
+from tests.runtime.books import USAGE, Books, budget
 
-USAGE = 28
-"""Tokens that the stand-in bills for an answer."""
 ANSWER_COST = "0.0000078"
 """20 tokens at 0.15 and 8 at 0.60 dollars per million."""
-
-
-@dataclass(frozen=True)
-class Books:
-    """What the ledger's file says of today."""
-
-    path: Path
-
-    def today(self) -> dict[str, int]:
-        with sqlite3.connect(self.path) as db:
-            row = db.execute(
-                "SELECT settled_tokens, settled_nano, presumed_tokens, reserved_tokens FROM window WHERE name = 'daily'"
-            ).fetchone()
-        return dict(zip(("settled", "nano", "presumed", "reserved"), row or (0, 0, 0, 0), strict=True))
-
-    def models(self) -> dict[str, tuple[str, int]]:
-        with sqlite3.connect(self.path) as db:
-            rows = db.execute("SELECT name, price, tokens FROM model WHERE \"window\" = 'daily'").fetchall()
-        return {name: (price, tokens) for name, price, tokens in rows}
 
 
 @pytest.fixture
@@ -53,36 +31,6 @@ def books(
     return settled
 
 
-def budget(
-    *models: str,
-    tokens: int | None = 1_000_000,
-    usd: str | None = None,
-    enforcement: str = "Hard",
-    priced: bool = True,
-    **more: Any,
-) -> dict[str, Any]:
-    """A budget without a cluster, with a price for each of ``models``."""
-    limit = {"name": "daily", "tokens": tokens, "nanoUSD": None if usd is None else int(float(usd) * 1e9)}
-    prices = [
-        {"model": f"openai:{m}", "inputPerMillionUSD": "0.15", "outputPerMillionUSD": "0.60", "source": f"spec/{m}"}
-        for m in models
-        if priced
-    ]
-    windows = [{key: value for key, value in limit.items() if value is not None}]
-    terms = {"enforcement": enforcement, "windows": windows, "prices": prices}
-    return {"ledger": "SQLite", "terms": terms, **more}
-
-
-def metric(agent: Any, name: str, **labels: str) -> float:
-    """The sum of the samples called ``name`` with these labels."""
-    found = 0.0
-    for line in agent.client.get("/metrics").text.splitlines():
-        head, _, value = line.rpartition(" ")
-        if head.partition("{")[0] == name and all(f'{k}="{v}"' in head for k, v in labels.items()):
-            found += float(value)
-    return found
-
-
 def test_what_the_provider_bills_is_what_is_settled_and_what_the_caller_is_told(
     embed: Any, configuration: Any, provider: Any, books: Any, events: Any
 ) -> None:
@@ -95,8 +43,8 @@ def test_what_the_provider_bills_is_what_is_settled_and_what_the_caller_is_told(
     assert books()["settled"] == provider.state()["billed"]["tokens"] == 2 * USAGE
     assert books()["nano"] == 2 * 7_800
     assert [line["cost_usd"] for line in agent.lines("run")] == [ANSWER_COST] * 2
-    assert metric(agent, "agentservice_budget_settled_tokens_total", model="openai:echo") == 2 * USAGE
-    assert metric(agent, "agentservice_budget_estimate_ratio_count") == 2
+    assert agent.metric("agentservice_budget_settled_tokens_total", model="openai:echo") == 2 * USAGE
+    assert agent.metric("agentservice_budget_estimate_ratio_count") == 2
 
 
 def test_the_output_cap_is_always_sent_and_shrinks_near_the_limit_instead_of_refusing(
@@ -128,7 +76,7 @@ def test_a_budget_that_is_used_up_answers_429_until_its_window_ends_and_tells_no
     name, data = events(agent.client.post("/v1/stream", json={"input": "hello"}).text)[-1]
     assert (name, data["status"], data["category"]) == ("error", 429, "budget")
     assert provider.state()["requests"] == 0
-    assert metric(agent, "agentservice_budget_refused_total", reason="exhausted") == 2
+    assert agent.metric("agentservice_budget_refused_total", reason="exhausted") == 2
     assert agent.client.get("/ready").status_code == 200
 
 
@@ -157,7 +105,7 @@ def test_a_stream_that_its_client_leaves_at_half_is_settled_for_at_least_what_wa
     account = books()
     assert account["settled"] >= provider.state()["billed"]["tokens"] == 220
     assert account["presumed"] == 0
-    assert metric(agent, "agentservice_budget_unmeasured_total") == 1
+    assert agent.metric("agentservice_budget_unmeasured_total") == 1
 
 
 def test_a_run_whose_client_hangs_up_is_stopped_and_settled(
@@ -287,9 +235,9 @@ def test_each_attempt_of_a_fallback_is_its_own_reservation(
     assert agent.run("go").status_code == 200
     # 503: nothing; 500: nobody knows, so its bound; the others as billed
     assert provider.state()["billed"]["tokens"] == 3 * USAGE
-    assert metric(agent, "agentservice_budget_settled_tokens_total", model="openai:503") == 0
-    assert metric(agent, "agentservice_budget_settled_tokens_total", model="openai:500") > 4_096
-    assert metric(agent, "agentservice_budget_settled_tokens_total", model="openai:echo") == USAGE
+    assert agent.metric("agentservice_budget_settled_tokens_total", model="openai:503") == 0
+    assert agent.metric("agentservice_budget_settled_tokens_total", model="openai:500") > 4_096
+    assert agent.metric("agentservice_budget_settled_tokens_total", model="openai:echo") == USAGE
 
 
 def test_a_tool_loop_that_exhausts_the_budget_ends_and_what_it_spent_is_settled(
@@ -318,7 +266,7 @@ def test_a_bill_far_beyond_its_bound_is_shown_and_the_next_request_is_refused(
     billed = provider.state()["billed"]["tokens"]
     assert billed > 5_000
     assert books()["settled"] == billed
-    overrun = metric(agent, "agentservice_budget_overrun_tokens_total")
+    overrun = agent.metric("agentservice_budget_overrun_tokens_total")
     assert 0 < overrun < billed
     assert agent.run("hello").status_code == 429
     assert provider.state()["requests"] == 1
@@ -354,7 +302,7 @@ def test_an_agent_that_would_exceed_its_bound_through_its_settings_is_refused_be
     assert f"extra_body.{next(iter(body))}" in refused.json()["detail"]
     assert provider.state()["requests"] == 0
     assert books()["settled"] == 0
-    assert metric(agent, "agentservice_budget_refused_total", reason="unbounded") == 1
+    assert agent.metric("agentservice_budget_refused_total", reason="unbounded") == 1
 
 
 @pytest.mark.parametrize("body", REFUSED_BODIES, ids=lambda body: next(iter(body)))
@@ -452,47 +400,7 @@ def test_past_its_percentage_the_cheaper_model_answers_and_is_priced_as_such(
     assert (last["model"], last["max_completion_tokens"], last.get("user")) == ("cheap", 500, None)
     assert books()["settled"] == provider.state()["billed"]["tokens"]
     assert agent.lines("run")[-1]["model"] == "openai-chat:cheap"
-    assert metric(agent, "agentservice_budget_settled_tokens_total", model="openai:cheap") == USAGE
-
-
-def test_a_pod_is_not_ready_before_its_ledger_has_been_reached_and_refuses_with_503(
-    embed: Any, configuration: Any, provider: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wait_until: Any
-) -> None:
-    provider.forget()
-    path = tmp_path / "ledger.sqlite"
-    path.mkdir()
-    monkeypatch.setenv("AGENTSERVICE_LEDGER", str(path))
-    agent = embed(configuration(budget=budget("echo")), model="echo")
-    assert agent.client.get("/ready").json()["reasons"] == ["the budget's ledger has not been reached yet"]
-    refused = agent.run("hello")
-    assert (refused.status_code, refused.json()["category"]) == (503, "budget")
-    assert refused.headers["retry-after"] == "5"
-    assert provider.state()["requests"] == 0
-    path.rmdir()
-    wait_until(lambda: agent.client.get("/ready").status_code == 200, what="readiness")
-    assert agent.run("hello").status_code == 200
-
-
-def test_where_it_is_allowed_requests_are_served_without_the_ledger_and_counted_once_it_is_there(
-    embed: Any, configuration: Any, provider: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wait_until: Any
-) -> None:
-    provider.forget()
-    path = tmp_path / "ledger.sqlite"
-    path.mkdir()
-    monkeypatch.setenv("AGENTSERVICE_LEDGER", str(path))
-    config = budget("echo", enforcement="Soft", onLedgerUnavailable="Allow")
-    agent = embed(configuration(budget=config), model="echo")
-    assert agent.client.get("/ready").status_code == 200
-    assert agent.run("hello").status_code == 200
-    path.rmdir()
-
-    def is_counted() -> bool:
-        try:
-            return path.is_file() and Books(path).today()["settled"] == USAGE
-        except sqlite3.OperationalError:
-            return False  # the file is there before its tables are
-
-    wait_until(is_counted, what="the late count")
+    assert agent.metric("agentservice_budget_settled_tokens_total", model="openai:cheap") == USAGE
 
 
 def test_a_busy_budget_serves_all_that_fits_one_after_the_other(

@@ -7,35 +7,18 @@ import os
 import signal
 import threading
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from itertools import count
 from typing import Any
 
 import httpx2
 import pytest
+from tests.runtime.caching import ADA, AUTH, BATCH, EVER, PATIENT, Asking, ask, cached, message, patient, secrets
 from tests.services.redis_server import RedisServer
 
-from agentservice_runtime import service
-
 PODS = 4
-WEB, BATCH = "canary-token-web-123456", "canary-token-batch-123456"
-AUTH = {
-    "type": "BearerToken",
-    "tokens": [
-        {"name": "web", "valueFrom": {"secretKeyRef": {"name": "web", "key": "token"}}},
-        {"name": "batch", "valueFrom": {"secretKeyRef": {"name": "batch", "key": "token"}}},
-    ],
-    "callerHeader": "X-Caller-Id",
-}
-ADA = {"authorization": f"Bearer {WEB}", "x-caller-id": "ada"}
 TOOL = "def look(x: int) -> str:\n    '''Look.'''\n    return f'seen {x}'\n"
 OUTCOMES = ("hit", "shared", "miss", "bypass", "unavailable")
-PATIENT = {"AGENTSERVICE_CACHE_ANSWER_SECONDS": "60"}
-"""A machine that stands still makes Redis look lost, which is what other tests are about."""
-EVER = 150
-"""Seconds that a condition may take on a slow machine; nothing is asserted of how long anything takes."""
-_NUMBERS = count()
 
 
 @pytest.fixture(scope="module")
@@ -46,9 +29,7 @@ def redis(installed: None) -> Iterator[RedisServer]:
 
 @pytest.fixture(autouse=True)
 def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in PATIENT.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.setattr(service, "_HEAD_SECONDS", EVER)
+    patient(monkeypatch)
 
 
 @pytest.fixture
@@ -57,37 +38,9 @@ def own_redis(installed: None) -> Iterator[RedisServer]:
         yield server
 
 
-def message() -> str:
-    """A message that no other test sends."""
-    return f"question {next(_NUMBERS)}"
-
-
-def cached(configuration: Callable[..., dict[str, Any]], **parts: Any) -> dict[str, Any]:
-    cache = {"redisUrl": {"secretKeyRef": {"name": "redis", "key": "url"}}, "scope": "Shared", **parts.pop("cache", {})}
-    serving = {"concurrencyPerPod": 64, "drainTimeoutSeconds": 10}
-    return configuration(cache=cache, serving=serving, **parts)
-
-
-def secrets(redis: RedisServer) -> dict[str, str]:
-    return {"redis/url": redis.url, "web/token": WEB, "batch/token": BATCH}
-
-
-def metric(agent: Any, name: str, **labels: str) -> float:
-    found = 0.0
-    for line in agent.client.get("/metrics").text.splitlines():
-        head, _, value = line.rpartition(" ")
-        if head.partition("{")[0] == name and all(f'{k}="{v}"' in head for k, v in labels.items()):
-            found += float(value)
-    return found
-
-
 def outcomes(agents: list[Any]) -> dict[str, float]:
     name = "agentservice_cache_requests_total"
-    return {outcome: sum(metric(agent, name, outcome=outcome) for agent in agents) for outcome in OUTCOMES}
-
-
-def ask(agent: Any, value: str, **headers: str) -> httpx2.Response:
-    return httpx2.post(f"{agent.url}/v1/run", json={"input": value}, headers=headers, timeout=120)
+    return {outcome: sum(agent.metric(name, outcome=outcome) for agent in agents) for outcome in OUTCOMES}
 
 
 @pytest.fixture(scope="module")
@@ -126,7 +79,7 @@ def test_a_hit_uses_nothing_and_says_so(pods: list[Any], provider: Any) -> None:
     assert second["cost_usd"] == "0"
     (line,) = [line for line in pods[1].lines("run") if line["run_id"] == second["run_id"]]
     assert (line["cache"], line["requests"], line["input_tokens"]) == ("hit", 0, 0)
-    assert metric(pods[1], "agentservice_cache_saved_tokens_total") >= 28
+    assert pods[1].metric("agentservice_cache_saved_tokens_total") >= 28
 
 
 def test_whatever_is_part_of_the_key_and_differs_makes_another_answer(
@@ -298,7 +251,7 @@ def test_a_run_that_calls_a_tool_is_kept_only_if_the_tool_is_cacheable(
         runtime = embed(config, model="tool", secrets=secrets(redis), code={"mine.py": TOOL})
         said = f"{message()} {number}"
         assert [ask(runtime, said).headers["x-cache"] for _ in range(2)] == told
-        kept = metric(runtime, "agentservice_cache_not_kept_total", reason="tool")
+        kept = runtime.metric("agentservice_cache_not_kept_total", reason="tool")
         assert kept == (0 if cacheable else 1)
 
 
@@ -307,7 +260,7 @@ def test_an_answer_of_a_fallback_is_not_kept(embed: Any, configuration: Any, red
     agent = embed(cached(configuration, model=model), model="500", secrets=secrets(redis))
     said = message()
     assert [ask(agent, said).headers["x-cache"] for _ in range(2)] == ["MISS", "MISS"]
-    assert metric(agent, "agentservice_cache_not_kept_total", reason="other_model") == 1
+    assert agent.metric("agentservice_cache_not_kept_total", reason="other_model") == 1
 
 
 def test_a_hit_spends_no_budget_and_is_served_when_there_is_none_left(
@@ -323,30 +276,7 @@ def test_a_hit_spends_no_budget_and_is_served_when_there_is_none_left(
     assert ask(agent, "x" * 2_000).status_code == 429
     again = ask(agent, said)
     assert (again.status_code, again.headers["x-cache"], again.json()["cost_usd"]) == (200, "HIT", "0")
-    assert metric(agent, "agentservice_budget_settled_tokens_total", model="openai:echo") == 28
-
-
-class Asking:
-    """Requests under way, each on a thread of its own."""
-
-    def __init__(self) -> None:
-        self.answers: list[httpx2.Response] = []
-        self._threads: list[threading.Thread] = []
-
-    def start(self, agent: Any, said: str, *, path: str = "/v1/run", **headers: str) -> None:
-        def asking() -> None:
-            answer = httpx2.post(f"{agent.url}{path}", json={"input": said}, headers=headers, timeout=EVER)
-            self.answers.append(answer)
-
-        thread = threading.Thread(target=asking)
-        thread.start()
-        self._threads.append(thread)
-
-    def finish(self) -> list[httpx2.Response]:
-        for thread in self._threads:
-            thread.join(EVER)
-        assert len(self.answers) == len(self._threads)
-        return self.answers
+    assert agent.metric("agentservice_budget_settled_tokens_total", model="openai:echo") == 28
 
 
 @pytest.mark.parametrize("path", ["/v1/run", "/v1/stream"])
@@ -471,59 +401,6 @@ def test_no_request_fails_when_redis_is_lost_in_mid_run(
         assert str(own_redis.port) not in agent.stdout() + agent.stderr()
 
 
-def test_a_purge_holds_on_every_pod(embed: Any, configuration: Any, redis: RedisServer) -> None:
-    config = cached(configuration, name="purged", cache={"tags": ["catalog", "eu"]})
-    agents = [embed(config, secrets=secrets(redis)) for _ in range(2)]
-    order, other = f"order 7: {message()}", f"other: {message()}"
-
-    def told() -> list[str]:
-        return [ask(agents[1], said).headers["x-cache"] for said in (order, other)]
-
-    def purge(**what: str) -> httpx2.Response:
-        return httpx2.delete(f"{agents[0].url}/v1/cache", params=what, timeout=EVER)
-
-    assert (told(), told()) == (["MISS", "MISS"], ["HIT", "HIT"])
-    assert purge(prefix="order 7").json() == {"purged": "prefix"}
-    assert (told(), told()) == (["MISS", "HIT"], ["HIT", "HIT"])
-    assert purge(tag="catalog").json() == {"purged": "tag"}
-    assert (told(), told()) == (["MISS", "MISS"], ["HIT", "HIT"])
-    assert purge().json() == {"purged": "all"}
-    assert (told(), told()) == (["MISS", "MISS"], ["HIT", "HIT"])
-    for wrong in ({"tag": "catalogue"}, {"tags": "catalog"}, {"prefix": ""}, {"tag": "eu", "prefix": "o"}):
-        refused = purge(**wrong)
-        assert refused.status_code == 422, wrong
-        assert refused.headers["content-type"] == "application/problem+json"
-    assert told() == ["HIT", "HIT"]
-
-
-def test_a_run_that_is_under_way_during_a_purge_does_not_bring_the_old_answer_back(
-    pods: list[Any], provider: Any, wait_until: Any
-) -> None:
-    before = provider.state()["requests"]
-    said = f"slow-3000 {message()}"
-    asking = Asking()
-    asking.start(pods[0], said)
-    wait_until(lambda: provider.state()["requests"] == before + 1, what="the leader's request")
-    assert httpx2.delete(f"{pods[1].url}/v1/cache", params={"prefix": said}, timeout=EVER).status_code == 200
-    assert ask(pods[2], said).headers["x-cache"] == "MISS"
-    asking.finish()
-    assert provider.state()["requests"] == before + 2
-    assert ask(pods[3], said).headers["x-cache"] == "HIT"
-
-
-def test_who_may_not_ask_may_not_purge_and_without_a_cache_there_is_nothing_to_purge(
-    embed: Any, configuration: Any, redis: RedisServer
-) -> None:
-    guarded = embed(cached(configuration, auth=AUTH), secrets=secrets(redis))
-    assert httpx2.delete(f"{guarded.url}/v1/cache").status_code == 401
-    assert httpx2.delete(f"{guarded.url}/v1/cache", headers=ADA).status_code == 200
-    plain = embed(configuration())
-    assert httpx2.delete(f"{plain.url}/v1/cache").status_code == 404
-    answer = ask(plain, "hello")
-    assert "x-cache" not in answer.headers
-    assert "cache" not in answer.json()
-
-
 def test_clients_that_speak_openai_share_the_cache(
     embed: Any, configuration: Any, redis: RedisServer, provider: Any
 ) -> None:
@@ -548,24 +425,6 @@ def test_clients_that_speak_openai_share_the_cache(
     for differing in (lambda: chat(*history), lambda: chat(max_tokens=100)):
         assert [differing().headers["x-cache"] for _ in range(2)] == ["MISS", "HIT"]
     assert provider.state()["requests"] == before + 3
-
-
-def test_the_command_line_purges(embed: Any, configuration: Any, redis: RedisServer, capsys: Any) -> None:
-    from agentservice_cli.main import run
-
-    agent = embed(cached(configuration, name="commanded", auth=AUTH), secrets=secrets(redis))
-    said = message()
-
-    def told() -> str:
-        return ask(agent, said, **ADA).headers["x-cache"]
-
-    assert (told(), told()) == ("MISS", "HIT")
-    assert run(["cache", "purge", agent.url, "--prefix", said, "--token", WEB]) == 0
-    assert capsys.readouterr().out == "purged\n"
-    assert (told(), told()) == ("MISS", "HIT")
-    assert run(["cache", "purge", agent.url, "--all"]) == 1
-    assert "--token" in capsys.readouterr().err
-    assert told() == "HIT"
 
 
 def test_what_the_cache_adds_is_documented_where_it_is_on(embed: Any, configuration: Any, redis: RedisServer) -> None:

@@ -95,15 +95,6 @@ def events_of(agent: Any, id: str, *, after: str = "") -> list[tuple[str, str, s
     return found
 
 
-def metric(agent: Any, name: str, **labels: str) -> float:
-    found = 0.0
-    for line in agent.client.get("/metrics").text.splitlines():
-        head, _, value = line.rpartition(" ")
-        if head.partition("{")[0] == name and all(f'{k}="{v}"' in head for k, v in labels.items()):
-            found += float(value)
-    return found
-
-
 def test_a_task_is_taken_in_at_once_and_answers_as_a_run_does(agent: Any) -> None:
     answer = ask(agent, "plain question")
     task = answer.json()
@@ -120,20 +111,20 @@ def test_a_task_is_taken_in_at_once_and_answers_as_a_run_does(agent: Any) -> Non
 
 def test_a_task_counts_in_the_metrics_of_runs_and_of_the_queue(agent: Any, wait_until: Any) -> None:
     names = ("pydantic_ai_requests_total", "agentservice_tasks_submitted_total", "agentservice_tasks_attempts_total")
-    before = [metric(agent, name) for name in names]
-    finished = metric(agent, "agentservice_tasks_finished_total", status="succeeded")
+    before = [agent.metric(name) for name in names]
+    finished = agent.metric("agentservice_tasks_finished_total", status="succeeded")
     ended(agent, submit(agent, "counted"))
-    assert [metric(agent, name) for name in names] == [value + 1 for value in before]
-    wait_until(lambda: metric(agent, "agentservice_tasks_finished_total", status="succeeded") == finished + 1)
-    assert metric(agent, "agentservice_tasks_age_seconds_count") >= 1
+    assert [agent.metric(name) for name in names] == [value + 1 for value in before]
+    wait_until(lambda: agent.metric("agentservice_tasks_finished_total", status="succeeded") == finished + 1)
+    assert agent.metric("agentservice_tasks_age_seconds_count") >= 1
 
 
 @pytest.mark.parametrize("body", [{"input": ""}, {"question": "x"}, {"input": "x", "model": "y"}])
 def test_what_does_not_fit_is_refused_before_it_is_queued(agent: Any, body: dict[str, Any]) -> None:
-    before = metric(agent, "agentservice_tasks_submitted_total")
+    before = agent.metric("agentservice_tasks_submitted_total")
     answer = agent.client.post("/v1/tasks", json=body, headers=ADA)
     assert (answer.status_code, answer.json()["category"]) == (422, "validation")
-    assert metric(agent, "agentservice_tasks_submitted_total") == before
+    assert agent.metric("agentservice_tasks_submitted_total") == before
 
 
 @pytest.mark.parametrize(
@@ -269,7 +260,7 @@ def test_a_task_that_fails_as_often_as_it_may_is_given_up(embed: Any, configurat
     done = ended(agent, id, headers={})
     assert (done["status"], done["attempts"], done["reason"]) == ("failed", 2, "attempts")
     assert done["problem"]["title"] == "Model unavailable"
-    assert metric(agent, "agentservice_tasks_dead_total", reason="attempts") == 1
+    assert agent.metric("agentservice_tasks_dead_total", reason="attempts") == 1
 
 
 def test_a_pod_without_room_is_no_attempt(
