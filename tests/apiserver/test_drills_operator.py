@@ -13,13 +13,12 @@ from pathlib import Path
 import jwt
 import pytest
 from tests.services.api_proxy import ApiProxy, Asked, Fate, fair
-from tests.services.programs import program
+from tests.services.programs import at_hand
 
 from agentservice_operator.pace import BURST, SECONDS_A_WRITE
 from agentservice_operator.render import Platform
 from devcluster.errors import ClusterError
 from devcluster.packages import Need
-from devcluster.settings import read_settings
 from devcluster.standalone import StandaloneControlPlane
 
 from .drills import RICH, WRITES_OF_A_LIFE, Life, differences, right, twice_created, written
@@ -268,12 +267,7 @@ def test_a_token_that_expires_is_read_anew_and_one_that_comes_late_is_waited_for
 @pytest.fixture(scope="module")
 def faketime() -> Path:
     """The library that gives a process a clock of our choice."""
-    try:
-        program(Need.FAKETIME)
-    except ClusterError as error:
-        if read_settings().ci:
-            pytest.fail(str(error))
-        pytest.skip(str(error))
+    at_hand(Need.FAKETIME)
     return next(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"))
 
 

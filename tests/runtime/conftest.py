@@ -22,15 +22,13 @@ import pytest
 import uvicorn
 from fastapi import FastAPI
 from prometheus_client import disable_created_metrics
-from tests.services.programs import program
+from tests.services.programs import at_hand
 
 from agentservice_api import RuntimeConfig
 from agentservice_runtime import logs
 from agentservice_runtime.app import create_app
 from agentservice_runtime.secrets import SecretFiles
-from devcluster.errors import ClusterError
 from devcluster.packages import Need
-from devcluster.settings import read_settings
 
 HERE = Path(__file__).parent
 
@@ -342,9 +340,4 @@ def wait_until_fixture() -> Callable[..., Any]:
 @pytest.fixture(scope="module")
 def installed() -> None:
     """A redis-server is at hand."""
-    try:
-        program(Need.REDIS)
-    except ClusterError as error:
-        if read_settings().ci:
-            pytest.fail(str(error))
-        pytest.skip(str(error))
+    at_hand(Need.REDIS)

@@ -19,15 +19,13 @@ import httpx2
 import pytest
 from tests.runtime.typed_agent import INPUT, OUTPUT
 from tests.services.postgres_server import PostgresServer
-from tests.services.programs import program
+from tests.services.programs import at_hand
 from tests.services.redis_server import RedisServer
 
 from agentservice_runtime.memory.postgres_store import PostgresStore
 from agentservice_runtime.memory.redis_store import RedisStore
 from agentservice_runtime.memory.store import Busy, Store, Unavailable
-from devcluster.errors import ClusterError
 from devcluster.packages import Need
-from devcluster.settings import read_settings
 
 PAGE = Path(__file__).resolve().parents[2] / "docs/conversations.md"
 WEB, BATCH, PASSWORD = "canary-token-web-123456", "canary-token-batch-123456", "canary-store-password"
@@ -84,12 +82,7 @@ class Place:
 
 
 def made(kind: str) -> Place:
-    try:
-        program(Need.REDIS if kind == "Redis" else Need.POSTGRES)
-    except ClusterError as error:
-        if read_settings().ci:
-            pytest.fail(str(error))
-        pytest.skip(str(error))
+    at_hand(Need.REDIS if kind == "Redis" else Need.POSTGRES)
     server = RedisServer(password=PASSWORD) if kind == "Redis" else PostgresServer(password=PASSWORD)
     return Place(store=kind, server=server)
 

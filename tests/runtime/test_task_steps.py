@@ -15,14 +15,12 @@ from typing import Any
 
 import pytest
 from tests.services.postgres_server import PostgresServer
-from tests.services.programs import program
+from tests.services.programs import at_hand
 from tests.services.redis_server import RedisServer
 
 from agentservice_runtime.postgres import Away
 from agentservice_runtime.steps.store import Lost, StepStore
-from devcluster.errors import ClusterError
 from devcluster.packages import Need
-from devcluster.settings import read_settings
 
 SHORT = 6
 """A lease that is waited for, and that a machine which stands still for a moment does not lose."""
@@ -52,12 +50,7 @@ async def look(x: int) -> dict[str, int]:
 
 @pytest.fixture(scope="module")
 def database(installed: None) -> Iterator[PostgresServer]:
-    try:
-        program(Need.POSTGRES)
-    except ClusterError as error:
-        if read_settings().ci:
-            pytest.fail(str(error))
-        pytest.skip(str(error))
+    at_hand(Need.POSTGRES)
     with PostgresServer(password=PASSWORD) as server:
         yield server
 

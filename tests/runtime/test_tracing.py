@@ -11,7 +11,11 @@ from types import SimpleNamespace
 
 import pytest
 from tests.services.otlp_collector import Collector
+from tests.services.postgres_server import PostgresServer
+from tests.services.programs import at_hand
 from tests.services.redis_server import RedisServer
+
+from devcluster.packages import Need
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 CALLER = "00f067aa0ba902b7"
@@ -275,3 +279,54 @@ def test_the_steps_of_a_runs_cache_are_in_its_trace(installed, launch, configura
         wait_until(lambda: [s for s in collector.named("POST /v1/run") if s.trace_id == trace])
         steps = [s for s in collector.spans if s.trace_id == trace and s.attributes.get("db.system") == "redis"]
         assert {step.kind for step in steps} == {CLIENT}
+
+
+DATABASES = f"""
+import os
+import asyncpg
+import httpx
+from pydantic_ai import Agent
+from sqlalchemy import create_engine, text
+
+agent = Agent(instructions="{INSTRUCTIONS}", name="mine")
+engine = create_engine("sqlite://")
+
+@agent.tool_plain
+async def look(x: int) -> str:
+    with engine.connect() as connection:
+        connection.execute(text("select :given as by_engine"), {{"given": "canary-parameter-7"}})
+    connection = await asyncpg.connect(os.environ["DATABASE"])
+    await connection.fetch("select $1 as by_driver", "canary-parameter-7")
+    await connection.close()
+    async with httpx.AsyncClient() as client:
+        await client.get(os.environ["SITE"] + "?q=canary-query-7")
+    return "found"
+"""
+
+
+def test_what_a_tool_asks_databases_and_sites_is_in_its_runs_trace(
+    launch, configuration, collector, wait_until, provider
+):
+    at_hand(Need.POSTGRES)
+    with PostgresServer(password="canary-password-7") as database:
+        service = launch(
+            configuration(agent={"entrypoint": "mine:agent"}, model=model(), observability=traced(collector)),
+            model="tool",
+            secrets=secrets(),
+            code={"mine.py": DATABASES},
+            environ={**SOON, "DATABASE": database.url, "SITE": f"{provider.url}/state"},
+        )
+        trace = uuid.uuid4().hex
+        answer = service.run("hello", headers={"traceparent": f"00-{trace}-{CALLER}-01"})
+        assert answer.status_code == 200, answer.text
+        wait_until(lambda: [s for s in collector.named("POST /v1/run") if s.trace_id == trace])
+    spans = [span for span in collector.spans if span.trace_id == trace]
+    (tool,) = [span for span in spans if span.name == "execute_tool look"]
+    asked = {
+        span.attributes.get("db.statement") or span.name
+        for span in spans
+        if span.kind == CLIENT and span.parent == tool.id
+    }
+    assert {"select ? as by_engine", "select $1 as by_driver", "GET"} <= asked
+    for canary in ("canary-password-7", "canary-parameter-7", "canary-query-7"):
+        assert canary not in collector.text, canary

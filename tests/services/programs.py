@@ -5,6 +5,8 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import pytest
+
 from devcluster.errors import ClusterError
 from devcluster.locks import only_one
 from devcluster.packages import Need, ensure
@@ -22,6 +24,16 @@ def program(need: Need) -> str:
     with only_one(read_settings().cache / "packages.lock", waiting=lambda: None):
         ensure([need], progress=Progress())
     return _found(need) or need.program
+
+
+def at_hand(need: Need) -> None:
+    """Skip the test where the program is missing; in CI, where it could not be installed, fail it."""
+    try:
+        program(need)
+    except ClusterError as error:
+        if read_settings().ci:
+            pytest.fail(str(error))
+        pytest.skip(str(error))
 
 
 def _found(need: Need) -> str | None:

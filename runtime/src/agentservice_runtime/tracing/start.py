@@ -6,6 +6,7 @@ There is one provider, which user code finds as the global one: its own spans ne
 from __future__ import annotations
 
 import importlib
+import importlib.metadata
 import importlib.util
 import logging
 import os
@@ -14,6 +15,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from agentservice_api import RuntimeConfig
+from agentservice_runtime.logs import FIELDS, LOGGER
 from agentservice_runtime.metrics import Metrics
 from agentservice_runtime.rejected import ConfigurationRejected
 from agentservice_runtime.secrets import SecretFiles
@@ -28,6 +30,8 @@ _INSTRUMENTED: Final = (
     ("asyncpg", "opentelemetry.instrumentation.asyncpg", "AsyncPGInstrumentor"),
 )
 """Library, and what instruments it where it is installed."""
+_KNOWN_TOO: Final = (("sqlalchemy", "2.1."),)
+"""Versions that are traced as others are, though what instruments them does not say so yet."""
 _END_SECONDS: Final = 1.0
 """To send what is left when the process ends."""
 
@@ -160,6 +164,17 @@ def _instrument(provider: Any, *, with_content: bool) -> None:
 
     # for all agents, those inside of tools too
     Agent.instrument_all(InstrumentationSettings(tracer_provider=provider, include_content=with_content))
-    for library, module, instrumentor in _INSTRUMENTED:
-        if importlib.util.find_spec(library) is not None:
-            getattr(importlib.import_module(module), instrumentor)().instrument(tracer_provider=provider)
+    for library, module, name in _INSTRUMENTED:
+        if importlib.util.find_spec(library) is None:
+            continue
+        instrumentor = getattr(importlib.import_module(module), name)()
+        version = importlib.metadata.version(library)
+        instrumentor.instrument(
+            tracer_provider=provider,
+            skip_dep_check=any(library == known and version.startswith(start) for known, start in _KNOWN_TOO),
+        )
+        if not instrumentor.is_instrumented_by_opentelemetry:
+            logging.getLogger(f"{LOGGER}.tracing").warning(
+                "a library is not traced: its version is not one that its instrumentation knows",
+                extra={FIELDS: {"library": library, "version": version}},
+            )
