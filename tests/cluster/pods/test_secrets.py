@@ -12,6 +12,9 @@ from dataclasses import dataclass
 
 import pytest
 
+from devcluster import install
+from devcluster.cluster import Cluster
+
 from .agents import Agent, specification
 from .kube import Kube, Manifest, secret
 from .load_generator import Caller, Load
@@ -66,6 +69,53 @@ def rotation(kube: Kube, team: str, caller: Caller, model_url: str) -> Iterator[
         yield Rotation(agent=agent, load=load, old=old, new=new, restarts=restarts)
 
 
+@pytest.fixture(scope="module")
+def reading_operator(cluster: Cluster) -> Iterator[None]:
+    """The operator may read the Secrets that agents refer to, as long as the tests of this file last."""
+    _let_read(cluster, "true")
+    yield
+    _let_read(cluster, "false")
+
+
+def _let_read(cluster: Cluster, may: str) -> None:
+    chart = str(install.REPOSITORY / "charts" / install.RELEASE)
+    where = ("--namespace", install.NAMESPACE, "--reuse-values", "--wait", "--timeout=300s")
+    install.Client(cluster=cluster).helm("upgrade", install.RELEASE, chart, *where, f"--set=readSecrets.enabled={may}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Replacement:
+    """A key that was changed while an agent that wants new pods for it is asked without a break."""
+
+    agent: Agent
+    load: Load
+    new: str
+    revision: str
+    pods: frozenset[str]
+    """UIDs of those with the old key."""
+
+
+@pytest.fixture(scope="module")
+def replacement(reading_operator: None, kube: Kube, team: str, caller: Caller, model_url: str) -> Iterator[Replacement]:
+    """Begun before the other tests too: the operator looks once a minute."""
+    old, new = f"sk-old-{uuid.uuid4().hex}", f"sk-new-{uuid.uuid4().hex}"
+    kube.apply(secret(team, "replaced", **{"api-key": old}))
+    spec = specification(replicas=2, rollout={"restartOnSecretChange": True})
+    agent = Agent(kube=kube, namespace=team, name="restarting")
+    agent.apply(spec | {"model": with_key("replaced", model="stand-in", model_url=model_url)}).wait_ready()
+    wait(
+        "the operator follows the Secret",
+        lambda: agent.condition("SecretChangesFollowed").get("status") == "True",
+        seconds=60,
+        why=agent.live,
+    )
+    agent.wait_ready()
+    pods = frozenset(pod["metadata"]["uid"] for pod in agent.pods())
+    with caller.load(agent.url, rate=5) as load:
+        kube.apply(secret(team, "replaced", **{"api-key": new}))
+        yield Replacement(agent=agent, load=load, new=new, revision=agent.deployed_revision(), pods=pods)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Canaries:
     """Texts that must never be found where they do not belong."""
@@ -109,7 +159,7 @@ def secretive(kube: Kube, team: str, canaries: Canaries, model_url: str) -> dict
     return agents
 
 
-@pytest.mark.usefixtures("rotation")
+@pytest.mark.usefixtures("rotation", "replacement")
 def test_no_key_token_or_prompt_is_shown_anywhere(
     secretive: dict[str, Agent], canaries: Canaries, kube: Kube, team: str, caller: Caller, operator_namespace: str
 ):
@@ -173,3 +223,28 @@ def test_a_rotated_key_reaches_the_provider_without_a_failed_request_or_a_restar
     print(f"key rotated: {report}")
     assert not report.failed, report
     assert rotation.agent.restarts() == rotation.restarts
+
+
+def test_where_it_is_asked_for_a_changed_key_brings_new_pods_and_no_request_fails(
+    replacement: Replacement, kube: Kube, team: str
+):
+    agent, load = replacement.agent, replacement.load
+    wait(
+        "another revision",
+        lambda: agent.deployed_revision() != replacement.revision,
+        seconds=SYNC_SECONDS,
+        why=agent.live,
+    )
+    wait(
+        "only new pods",
+        lambda: len(agent.pods()) == 2 and not replacement.pods & {pod["metadata"]["uid"] for pod in agent.pods()},
+        seconds=SYNC_SECONDS,
+        why=agent.live,
+    )
+    agent.wait_ready()
+    before, asked = model_server_saw(kube, team)[fingerprint(replacement.new)], len(load.report.runs)
+    wait("20 more requests", lambda: len(load.report.runs) > asked + 20, seconds=60, why=lambda: load.report)
+    report = load.stop()
+    print(f"pods replaced for a changed key: {report}")
+    assert not report.failed, report
+    assert model_server_saw(kube, team)[fingerprint(replacement.new)] >= before + 20
