@@ -41,7 +41,7 @@ def main() -> int:
         sys.stdout.write(f"{line}\n")
         sys.stdout.flush()
 
-    say(machine())
+    say(machine(python=programs.version(operator)))
     found: dict[int, figures.Figures] = {}
     for size in map(int, arguments.sizes.split(",")):
         found[size] = measure(size, binary=binary, programs=built, operator=operator, say=say)
