@@ -264,8 +264,8 @@ class WorkQueue:
 
     @property
     def is_waiting(self) -> bool:
-        """Whether any key could be taken now."""
-        return self._schedule.next_due(now=self._clock()) == 0.0
+        """Whether any key could be taken now. After a stop none can."""
+        return not self._stopping and self._schedule.next_due(now=self._clock()) == 0.0
 
     def running(self) -> dict[Key, float]:
         """The keys that run, and for how many seconds."""

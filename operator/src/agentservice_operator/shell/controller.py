@@ -33,7 +33,7 @@ class Reconciles(Protocol):
 
 
 class Controller:
-    """Calls the reconciler for a key, as `WorkQueue.run` wants it. `clock` is monotonic seconds."""
+    """Calls the reconciler for a key, as `WorkQueue.run` wants it. `clock` is monotonic seconds. `began` is called at each."""
 
     def __init__(
         self,
@@ -42,7 +42,9 @@ class Controller:
         metrics: Metrics,
         clock: Callable[[], float],
         timeout: float = RECONCILE_SECONDS,
+        began: Callable[[], None] = lambda: None,
     ) -> None:
+        self._began = began
         self._reconciler = reconciler
         self._metrics = metrics
         self._clock = clock
@@ -57,6 +59,7 @@ class Controller:
         began = self._clock()
         outcome = Outcome.ERROR
         self._metrics.reconcile_began()
+        self._began()
         with shell_logging.about(key):
             try:
                 async with asyncio.timeout(self._timeout):

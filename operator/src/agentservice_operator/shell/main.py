@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from enum import IntEnum
 from typing import Any
 
-from agentservice_operator.kube.client import Client
+from agentservice_operator.kube.client import Client, Exchange
 from agentservice_operator.kube.credentials import Connection, CredentialsError, Endpoint, find_endpoint
 from agentservice_operator.kube.lease import Elector, LeadershipLost, Timing
 from agentservice_operator.queue import Priority, WorkQueue
@@ -129,6 +129,7 @@ class Process:
     async def _lead(self, connection: Connection, elector: Elector) -> Exit:
         from agentservice_operator.kube.events import Recorder
         from agentservice_operator.prices import PlatformPrices
+        from agentservice_operator.shell.coalescing import Coalescing
         from agentservice_operator.shell.controller import Controller
         from agentservice_operator.shell.kopf_app import AgentServiceStream
         from agentservice_operator.shell.price_book import PriceBookWatch
@@ -141,8 +142,9 @@ class Process:
         self._metrics.workers(settings.workers)
         self.health.waiting_for[:] = ["the first lists"]
         holding = self._spawn(elector.hold(), "lease")
-        client = self._client(connection, guard=elector.guard)
         queue = WorkQueue(clock=time.monotonic, random=_random, observer=self._metrics.queue_observer())
+        coalescing = Coalescing(is_waiting=lambda: queue.is_waiting)
+        client = self._client(connection, guard=elector.guard, saw=coalescing.saw)
         self._metrics.watch_queue(queue)
         self.health.longest_running = lambda: max(queue.running().values(), default=0.0)
         wiring = Wiring(
@@ -192,6 +194,7 @@ class Process:
             ),
             metrics=self._metrics,
             clock=time.monotonic,
+            began=coalescing.begin,
         )
         running = [
             holding,
@@ -267,7 +270,19 @@ class Process:
         finally:
             stopping.cancel()
 
-    def _client(self, connection: Connection, *, guard: Callable[[], None] | None = None) -> Client:
+    def _client(
+        self,
+        connection: Connection,
+        *,
+        guard: Callable[[], None] | None = None,
+        saw: Callable[[float], None] = lambda _: None,
+    ) -> Client:
+        measure = self._metrics.request_observer(connection.server.split("://", 1)[-1])
+
+        def observe(exchange: Exchange) -> None:
+            measure(exchange)
+            saw(exchange.seconds)
+
         return Client(
             wire=connection.wire,
             session=connection.session(),
@@ -275,7 +290,7 @@ class Process:
             clock=time.monotonic,
             random=_random,
             guard=guard,
-            observe=self._metrics.request_observer(connection.server.split("://", 1)[-1]),
+            observe=observe,
             on_unauthorized=connection.distrust_token,
         )
 
