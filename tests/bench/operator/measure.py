@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
+from statistics import geometric_mean, mean, median
 from typing import Any
 
 from tests.apiserver.operator_process import OperatorProcess
@@ -40,39 +43,38 @@ DRIFTER = "single"
 Say = Callable[[str], None]
 
 
+LIMIT, PLAIN, OURS = "the limit client: applies", "a controller-runtime operator", "ours"
+ORDERS = ((OURS, LIMIT, PLAIN), (PLAIN, OURS, LIMIT), (LIMIT, PLAIN, OURS))
+"""Of the rounds. The machine is faster at one minute than at another: each program is compared with those of its own round, and has each place once."""
+
+
 def measure(size: int, *, binary: Path, programs: Programs, operator: Path, say: Say) -> Figures:
     """Measure the limit, the baseline and ours with ``size`` resources; ``say`` gets the lines of the report."""
-    found: Figures = {}
-    with stage(binary=binary, programs=programs, operator=operator) as on:
+    begin = partial(stage, binary=binary, programs=programs, operator=operator)
+    rounds: list[dict[str, Creation]] = []
+    with begin() as on:
         kinds, further = on.bodies.kinds, on.bodies.further
         say(f"\n## {size} AgentServices")
         say(f"\n{len(kinds)} children each ({', '.join(kinds)}), and {', '.join(further)}: {on.bodies.writes} writes")
         say(f"bytes of JSON: {', '.join(f'{kind} {size}' for kind, size in on.bodies.sizes.items())}\n")
         say("| creation by | children/s | CPU ms per resource | with API server and etcd | peak MB |")
         say("|---|---|---|---|---|")
-        limit = create(on, size, agent="bench-limit", mode="apply")
-        say(_row("the limit client: applies", limit))
-    with stage(binary=binary, programs=programs, operator=operator) as on:
-        posts = create(on, size, agent="bench-limit", mode="create")
-        say(_row("the limit client: POSTs", posts))
-    with stage(binary=binary, programs=programs, operator=operator) as on, baseline(on) as pid:
-        plain = create(on, size, agent="bench-baseline", pid=pid)
-        say(_row("a controller-runtime operator", plain))
-    with stage(binary=binary, programs=programs, operator=operator) as on, ours(on) as process:
+        say(_row("the limit client: POSTs", create(on, size, agent="bench-limit", mode="create")))
+    for order in ORDERS if size == DETAILED else ORDERS[-1:]:
+        rounds.append({})
+        for who in order:
+            if order is ORDERS[-1] and who is OURS:
+                continue
+            rounds[-1][who] = _created(who, size, begin)
+            say(_row(who, rounds[-1][who]))
+    with begin() as on, ours(on) as process:
         empty = megabytes(process.pid)
-        made = create(on, size, agent=USER_AGENT, pid=process.pid)
-        say(_row("ours", made))
+        made = rounds[-1][OURS] = create(on, size, agent=USER_AGENT, pid=process.pid)
+        say(_row(OURS, made))
         on.timeline.rest(seconds=3)
-        found |= {
-            "rate / limit": made.children_per_second / limit.children_per_second,
-            "rate / baseline": made.children_per_second / plain.children_per_second,
-            "all CPU: limit / ours": _all_cpu(limit) / _all_cpu(made),
-            "all CPU: baseline / ours": _all_cpu(plain) / _all_cpu(made),
-            "children per second": made.children_per_second,
-            "CPU ms per resource": made.cpu_ms,
-            "CPU ms per resource / baseline": made.cpu_ms / plain.cpu_ms,
-            "writes per resource": len(made.writes) / size,
-            "writes beyond those needed": len(made.writes) / size - on.bodies.writes,
+        found = _compared(rounds) | {
+            "writes per resource": mean(len(each[OURS].writes) for each in rounds) / size,
+            "writes beyond those needed": mean(len(each[OURS].writes) for each in rounds) / size - on.bodies.writes,
             "MB empty": empty,
         }
         _say_all(say, found)
@@ -80,6 +82,40 @@ def measure(size: int, *, binary: Path, programs: Programs, operator: Path, say:
             found |= figures
             say(line)
     return found
+
+
+def _created(who: str, size: int, begin: Callable[[], AbstractContextManager[Stage]]) -> Creation:
+    with begin() as on:
+        if who is LIMIT:
+            return create(on, size, agent="bench-limit", mode="apply")
+        if who is PLAIN:
+            with baseline(on) as pid:
+                return create(on, size, agent="bench-baseline", pid=pid)
+        with ours(on) as process:
+            return create(on, size, agent=USER_AGENT, pid=process.pid)
+
+
+def _compared(rounds: Sequence[Mapping[str, Creation]]) -> Figures:
+    """Ratios are means over the rounds, each of two programs of one round; the others are medians."""
+
+    def ratio(of: Callable[[Creation], float], one: str, other: str) -> float:
+        return geometric_mean(of(each[one]) / of(each[other]) for each in rounds)
+
+    def rate(creation: Creation) -> float:
+        return creation.children_per_second
+
+    def cpu(creation: Creation) -> float:
+        return creation.cpu_ms
+
+    return {
+        "rate / limit": ratio(rate, OURS, LIMIT),
+        "rate / baseline": ratio(rate, OURS, PLAIN),
+        "all CPU: limit / ours": ratio(_all_cpu, LIMIT, OURS),
+        "all CPU: baseline / ours": ratio(_all_cpu, PLAIN, OURS),
+        "children per second": median(each[OURS].children_per_second for each in rounds),
+        "CPU ms per resource": median(each[OURS].cpu_ms for each in rounds),
+        "CPU ms per resource / baseline": ratio(cpu, OURS, PLAIN),
+    }
 
 
 def _row(who: str, creation: Creation) -> str:
