@@ -13,6 +13,7 @@ from agentservice_operator.kube.client import Client
 from agentservice_operator.kube.credentials import Connection, from_kubeconfig
 from agentservice_operator.kube.resources import AGENTSERVICES
 from agentservice_operator.shell.kopf_app import AgentServiceStream
+from devcluster.api import RefusedError
 from devcluster.standalone import StandaloneControlPlane
 
 
@@ -143,7 +144,18 @@ async def test_a_kind_that_is_installed_later_is_noticed(control_plane: Standalo
         async with streaming(control_plane.kubeconfig, namespace) as streamed:
             await installing
             assert installed.is_set()
-            control_plane.api.request("POST", AGENTSERVICES.path(namespace), agent(namespace, "first"))
+
+            def is_taken_in() -> bool:
+                # what serves a kind may be a moment behind what says that it is established
+                try:
+                    control_plane.api.request("POST", AGENTSERVICES.path(namespace), agent(namespace, "first"))
+                except RefusedError as error:
+                    if error.status != 404:
+                        raise
+                    return False
+                return True
+
+            await until(is_taken_in)
             await until(lambda: streamed.told == [("added", "first")])
     finally:
         await installing

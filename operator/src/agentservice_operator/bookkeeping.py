@@ -74,6 +74,10 @@ class Bookkeeper:
         stored = self._store.get(*key)
         return account(stored).spec if stored is not None else None
 
+    def has_lost(self, key: Key) -> bool:
+        """Tell whether there was a ledger that is deleted now."""
+        return self._store.get(*key) is None and self._lost.get(key) is not None
+
     async def keep(
         self,
         key: Key,

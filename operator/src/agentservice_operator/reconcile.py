@@ -123,6 +123,8 @@ class Reconciler:
         paused = annotations.get(names.ANNOTATION_PAUSED) == "true"
         adopt = annotations.get(names.ANNOTATION_ADOPT) == "true"
 
+        if self._bookkeeper.has_lost(key) and not await self._is_wanted(owner):
+            return Result()  # its ledger was deleted after it, and would come back for nobody
         desired, obstacle = await self._desired(live, owner, paused=paused)
         secret_name = previous.auth.secret_name if previous.auth else None
         budget, kept, refused = await self._keep_ledger(key, live, desired, previous, paused=paused)

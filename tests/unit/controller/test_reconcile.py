@@ -18,6 +18,7 @@ from agentservice_operator.manifest import Key, Manifest
 from agentservice_operator.reconcile import Effects, Reconciler
 
 from .builders import PLATFORM, UID, secret_reader
+from .test_lost import SEEDED
 from .test_plan import stored
 
 KEY = Key("team-a", "support")
@@ -41,6 +42,8 @@ class Server:
         return stored(manifest, uid=manifest["kind"], resourceVersion=str(self.version))
 
     async def get(self, resource: Any, namespace: str, name: str) -> Manifest:
+        if self.live is None:
+            raise NotFound(status=404, name=name)
         return self.live
 
     async def patch_json(self, resource: Any, namespace: str, name: str, operations: Any, **_: Any) -> Manifest:
@@ -190,6 +193,16 @@ async def test_a_child_without_its_owner_gets_it_back_unless_the_agent_is_being_
     await reconciler.reconcile(KEY)
     assert bool(server.written) is not is_dying
     assert ("apply Service" in server.written) is not is_dying
+
+
+@pytest.mark.parametrize("is_gone", [False, True])
+async def test_nothing_comes_back_for_an_agent_that_was_deleted_before_its_ledger(is_gone: bool) -> None:
+    server, caches, reconciler, _ = setting(live_agent())
+    caches.lost_ledgers.saw(KEY, SEEDED, None, told=True)
+    if is_gone:  # which our watch has not told of
+        server.live = None
+    await reconciler.reconcile(KEY)
+    assert bool(server.written) is not is_gone
 
 
 @pytest.mark.parametrize(("refusals", "reason"), [(2, "Progressing"), (99, "Forbidden")], ids=["behind", "for-good"])

@@ -55,6 +55,8 @@ class FaultyApi:
     version: int = 100
     oldest: int = 0
     url: str = ""
+    unnamed: int = 0
+    """How often the groups are told without ours, though it is served: a real server does so in its first moments."""
     _log: list[tuple[int, str, bytes]] = field(default_factory=list)
     _watchers: set[tuple[str, asyncio.Queue[bytes | str]]] = field(default_factory=set)
     _uids: int = 0
@@ -159,6 +161,9 @@ class FaultyApi:
 
     def _discovery(self, path: str) -> web.Response:
         groups = {"agentservice.dev": "v1alpha1", "apiextensions.k8s.io": "v1"}
+        if self.unnamed:
+            del groups["agentservice.dev"]
+            self.unnamed -= path == "/apis"
         kinds = {
             "/apis/agentservice.dev/v1alpha1": ["agentservices"],
             "/apis/apiextensions.k8s.io/v1": ["customresourcedefinitions"],

@@ -208,6 +208,17 @@ async def test_a_kind_that_is_not_served_yet_is_waited_for(
     assert "install the CustomResourceDefinition" in caplog.text
 
 
+async def test_a_kind_that_is_served_before_it_is_named_is_watched_all_the_same(
+    api: Any, make_client: Any, eventually: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    api.unnamed = 1
+    async with Streamed(api, make_client(), deaf_seconds=0.3).running() as streamed:
+        await eventually(lambda: api.watching("agentservices"))
+        api.put("agentservices", "a", spec={})
+        await eventually(lambda: streamed.told == [("added", "a")])
+    assert "has not begun" in caplog.text
+
+
 async def test_the_end_comes_even_when_the_server_never_answered(api: Any, make_client: Any, fault: Any) -> None:
     api.faults.append(fault("list", "agentservices", 500, times=10**6))
     async with Streamed(api, make_client()).running():

@@ -157,12 +157,17 @@ class Connection:
         self._connector = aiohttp.TCPConnector(limit=0, ssl=endpoint.tls or True, keepalive_timeout=60)
         self.wire = Wire(endpoint.server, tls=endpoint.tls, token=self.token, clock=clock)
 
-    def session(self) -> aiohttp.ClientSession:
-        """A new session over the shared pool. Closing it leaves the pool open."""
+    def session(self, *, saw: Callable[[URL], None] = lambda _: None) -> aiohttp.ClientSession:
+        """A new session over the shared pool. Closing it leaves the pool open. ``saw`` is told of each request."""
+
+        async def seen(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
+            saw(request.url)
+            return await handler(request)
+
         return aiohttp.ClientSession(
             connector=self._connector,
             connector_owner=False,
-            middlewares=(self._authorize,),
+            middlewares=(self._authorize, seen),
             headers={"User-Agent": "agentservice-operator"},
             cookie_jar=aiohttp.DummyCookieJar(),  # an API server sets none, and the other looks for some at each request
             auto_decompress=True,

@@ -6,6 +6,7 @@ patches: with null storages kopf has nothing to write. What kopf 1.45 does not d
 - after a 410 it does not tell of objects deleted meanwhile: whenever it lists, the store lists too;
 - an exception in an event handler is swallowed: ours cannot fail;
 - a refused list or an ERROR event in a watch ends it: it is started again, for ever;
+- a kind that the API server does not name when kopf looks, as in its first moments, it never notices: without a watch it is started again;
 - at its end it cancels every task younger than itself: it is told that all of them are spared;
 - it takes the signal handlers of the process: they are taken back.
 """
@@ -18,6 +19,7 @@ from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
 from typing import Any, cast
 
 import kopf
+from yarl import URL
 
 from agentservice_operator.kube.agentservices import AgentServiceStore
 from agentservice_operator.kube.client import PAGE_SIZE, Client
@@ -29,6 +31,9 @@ from agentservice_operator.manifest import Manifest
 
 RELIST_SECONDS = 300.0
 """How often the AgentServices are listed though nothing seems wrong: a watch task of kopf's may have died silently."""
+
+DEAF_SECONDS = 10.0
+"""How long kopf may take to begin its watch."""
 
 logger = logging.getLogger(__name__)
 
@@ -124,6 +129,7 @@ class AgentServiceStream:
         reclaim_signals: Callable[[], None],
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         relist_seconds: float = RELIST_SECONDS,
+        deaf_seconds: float = DEAF_SECONDS,
         backoff_ceiling: float = 30.0,
     ) -> None:
         self.listed = asyncio.Event()
@@ -135,6 +141,7 @@ class AgentServiceStream:
         self._reclaim_signals = reclaim_signals
         self._sleep = sleep
         self._relist_seconds = relist_seconds
+        self._deaf_seconds = deaf_seconds
         self._backoff_ceiling = backoff_ceiling
         self._stopping = asyncio.Event()
         self._relist_now = asyncio.Event()
@@ -152,7 +159,7 @@ class AgentServiceStream:
         self._stopping.set()
 
     async def _follow(self) -> None:
-        await self._either_listed_or_stopping()  # kopf never notices a kind that is not served when it starts
+        await self._stopping_or(self.listed)  # kopf never notices a kind that is not served when it starts
         failures = 0
         while not self._stopping.is_set():
             try:
@@ -170,10 +177,10 @@ class AgentServiceStream:
             self.listed.clear()
             self._relist_now.set()  # tells what was missed, and whether the API server is there at all
             await self._wait(backoff(failures, base=0.5, ceiling=self._backoff_ceiling, random=self._random))
-            await self._either_listed_or_stopping()
+            await self._stopping_or(self.listed)
 
-    async def _either_listed_or_stopping(self) -> None:
-        waits = [asyncio.create_task(event.wait()) for event in (self.listed, self._stopping)]
+    async def _stopping_or(self, other: asyncio.Event) -> None:
+        waits = [asyncio.create_task(event.wait()) for event in (other, self._stopping)]
         try:
             await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -188,25 +195,53 @@ class AgentServiceStream:
             return
 
     async def _run_kopf(self) -> None:
+        watches, ending = asyncio.Event(), asyncio.Event()
+        async with asyncio.TaskGroup() as group:
+            listening = group.create_task(self._end_when_deaf(watches, ending), name="whether kopf watches")
+            try:
+                await self._run_kopf_until(ending, watches)
+            finally:
+                listening.cancel()
+
+    async def _end_when_deaf(self, watches: asyncio.Event, ending: asyncio.Event) -> None:
+        """Set ``ending`` at the end of all, or when kopf watches nothing."""
+        try:
+            async with asyncio.timeout(self._deaf_seconds):
+                await self._stopping_or(watches)
+            await self._stopping.wait()
+        except TimeoutError:
+            logger.warning(
+                "the stream of AgentServices has not begun after %g s: the API server may not have named their kind yet; starting it again",
+                self._deaf_seconds,
+            )
+        ending.set()
+
+    async def _run_kopf_until(self, ending: asyncio.Event, watches: asyncio.Event) -> None:
         tasks = await kopf.spawn_tasks(
-            registry=self._registry(),
+            registry=self._registry(watches),
             settings=settings(),
             standalone=True,
             clusterwide=not self._namespaces,
             namespaces=self._namespaces,
-            stop_flag=self._stopping,
+            stop_flag=ending,
             # Else kopf asks the system for the user's name, which a container's bare uid has not: OSError. Peering is off.
             identity=cast("Any", "agentservice-operator"),
         )
         self._reclaim_signals()
         await kopf.run_tasks(tasks, ignored=EveryTask())
 
-    def _registry(self) -> kopf.OperatorRegistry:
+    def _registry(self, watches: asyncio.Event) -> kopf.OperatorRegistry:
         registry = kopf.OperatorRegistry()
+
+        def saw(url: URL) -> None:
+            if url.path.endswith(f"/{AGENTSERVICES.plural}") and "watch" in url.query:
+                watches.set()
 
         async def login(**_: Any) -> kopf.AiohttpSession:
             # A session of its own over the shared pool: kopf closes it at its end, and at a 401 before it asks anew.
-            return kopf.AiohttpSession(server=self._connection.server, aiohttp_session=self._connection.session())
+            return kopf.AiohttpSession(
+                server=self._connection.server, aiohttp_session=self._connection.session(saw=saw)
+            )
 
         async def changed(event: kopf.RawEvent, **_: Any) -> None:
             self.observe(event["type"], cast("Manifest", event["object"]))
