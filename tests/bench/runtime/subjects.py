@@ -5,7 +5,6 @@ Everything else of the bench, the model server and whoever sends the requests, s
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import subprocess
@@ -16,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol
 
+import uvloop
 from tests.bench.budgets.processes import REPOSITORY
 from tests.bench.budgets.runtimes import RuntimeProcess, wait_ready
 from tests.bench.runtime.load import Load
@@ -96,7 +96,7 @@ class Served:
         path = "/v1/stream" if is_stream else "/v1/run"
         load = Load(port=self._port, path=path, requests=requests, at_once=at_once, batch=name)
         cpu, began = cpu_seconds(self._pid), time.perf_counter()
-        asyncio.run(load.send())
+        uvloop.run(load.send())
         seconds = time.perf_counter() - began
         return Batch(cpu=cpu_seconds(self._pid) - cpu, seconds=seconds, first=load.first, deltas=load.deltas)
 
