@@ -49,7 +49,11 @@ class Outlet:
             self._do(self.begin())
 
     def begin_within(self, seconds: float) -> None:
-        """Send the head after so long, if it was not sent until then."""
+        """Send the head after so long, if it was not sent until then. The latest call counts."""
+        if self.has_begun:
+            return
+        if self._alarm is not None:
+            self._alarm.cancel()
         self._alarm = self._loop.call_later(seconds, self.begin_soon)
 
     async def say(self, chunk: bytes) -> None:

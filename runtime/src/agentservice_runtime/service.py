@@ -37,6 +37,8 @@ T = TypeVar("T")
 
 _HEAD_SECONDS: Final = 10.0
 """A run that waits for an equal one for longer begins its answer without a word about the cache."""
+_SOON_SECONDS: Final = 0.2
+"""The head of a streamed answer waits so long for the first word, once it is known what the head says."""
 _WANTS_FRESH: Final = frozenset({"no-cache", "no-store"})
 
 
@@ -185,10 +187,12 @@ class Service:
     async def _tell(self, question: Question, record: RunRecord, telling: Telling, outlet: Outlet) -> None:
         """Run, and say it through ``outlet``. Raises Failed where nothing is said yet and ``telling`` leaves it at that."""
         if not telling.has_status:
+            # with the first word where that comes soon: sent alone it would hold up the first words of all
+            soon = partial(outlet.begin_within, _SOON_SECONDS)
             if record.cache is None:
-                await outlet.begin()
+                soon()
             else:
-                record.cache.when_decided = outlet.begin_soon
+                record.cache.when_decided = soon
                 outlet.begin_within(_HEAD_SECONDS)
         try:
             async with telling.hearing(outlet.say) as hear:

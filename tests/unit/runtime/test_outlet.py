@@ -72,6 +72,22 @@ async def test_a_run_that_says_nothing_for_long_has_a_head_all_the_same(client, 
     assert client.bodies == [b"at last"]
 
 
+async def test_a_head_that_was_to_come_late_comes_soon_when_that_is_said_later(client, outlet):
+    said = outlet()
+    said.begin_within(60)
+    said.begin_within(0.02)
+    await asyncio.sleep(0.1)
+    assert client.sent == [HEAD]
+
+
+async def test_what_is_known_of_the_head_after_it_was_sent_ends_no_keeping_alive(client, outlet):
+    said = outlet(keepalive_seconds=0.03)
+    await said.begin()
+    said.begin_within(60)
+    await asyncio.sleep(0.2)
+    assert KEEPALIVE in client.bodies
+
+
 async def test_silence_is_broken_again_and_again_until_something_is_said(client, outlet):
     said = outlet(keepalive_seconds=0.05)
     await said.say(b"first")
