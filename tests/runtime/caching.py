@@ -9,20 +9,11 @@ from typing import Any
 
 import httpx2
 import pytest
+from tests.runtime.callers import BATCH, WEB
 from tests.services.redis_server import RedisServer
 
 from agentservice_runtime import service
 
-WEB, BATCH = "canary-token-web-123456", "canary-token-batch-123456"
-AUTH = {
-    "type": "BearerToken",
-    "tokens": [
-        {"name": "web", "valueFrom": {"secretKeyRef": {"name": "web", "key": "token"}}},
-        {"name": "batch", "valueFrom": {"secretKeyRef": {"name": "batch", "key": "token"}}},
-    ],
-    "callerHeader": "X-Caller-Id",
-}
-ADA = {"authorization": f"Bearer {WEB}", "x-caller-id": "ada"}
 PATIENT = {"AGENTSERVICE_CACHE_ANSWER_SECONDS": "60"}
 """A machine that stands still makes Redis look lost, which is what other tests are about."""
 EVER = 150

@@ -13,7 +13,8 @@ from typing import Any
 
 import httpx2
 import pytest
-from tests.runtime.caching import ADA, AUTH, BATCH, EVER, PATIENT, Asking, ask, cached, message, patient, secrets
+from tests.runtime.caching import EVER, PATIENT, Asking, ask, cached, message, patient, secrets
+from tests.runtime.callers import ADA, AUTH, BATCH
 from tests.services.redis_server import RedisServer
 
 PODS = 4

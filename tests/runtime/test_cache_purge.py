@@ -7,7 +7,8 @@ from typing import Any
 
 import httpx2
 import pytest
-from tests.runtime.caching import ADA, AUTH, EVER, WEB, Asking, ask, cached, message, patient, secrets
+from tests.runtime.caching import EVER, Asking, ask, cached, message, patient, secrets
+from tests.runtime.callers import ADA, AUTH, WEB
 from tests.services.redis_server import RedisServer
 
 

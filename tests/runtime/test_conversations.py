@@ -17,6 +17,7 @@ from typing import Any
 
 import httpx2
 import pytest
+from tests.runtime.callers import ADA, AUTH, BATCH, WEB
 from tests.runtime.typed_agent import INPUT, OUTPUT
 from tests.services.postgres_server import PostgresServer
 from tests.services.programs import at_hand
@@ -28,16 +29,7 @@ from agentservice_runtime.memory.store import Busy, Store, Unavailable
 from devcluster.packages import Need
 
 PAGE = Path(__file__).resolve().parents[2] / "docs/conversations.md"
-WEB, BATCH, PASSWORD = "canary-token-web-123456", "canary-token-batch-123456", "canary-store-password"
-AUTH = {
-    "type": "BearerToken",
-    "tokens": [
-        {"name": "web", "valueFrom": {"secretKeyRef": {"name": "web", "key": "token"}}},
-        {"name": "batch", "valueFrom": {"secretKeyRef": {"name": "batch", "key": "token"}}},
-    ],
-    "callerHeader": "X-Caller-Id",
-}
-ADA = {"authorization": f"Bearer {WEB}", "x-caller-id": "ada"}
+PASSWORD = "canary-store-password"
 TOOL = {"mine.py": "def lookup(x: int) -> str:\n    return 'hidden result'\n"}
 GATE = """
 import threading

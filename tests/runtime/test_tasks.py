@@ -11,21 +11,12 @@ from typing import Any
 
 import httpx2
 import pytest
+from tests.runtime.callers import ADA, AUTH, BATCH, WEB
 from tests.services.redis_server import Persistence, RedisServer
 
 from agentservice_cli.exits import ExitCode
 from agentservice_cli.main import run as command
 
-WEB, BATCH = "canary-token-web-123456", "canary-token-batch-123456"
-AUTH = {
-    "type": "BearerToken",
-    "tokens": [
-        {"name": "web", "valueFrom": {"secretKeyRef": {"name": "web", "key": "token"}}},
-        {"name": "batch", "valueFrom": {"secretKeyRef": {"name": "batch", "key": "token"}}},
-    ],
-    "callerHeader": "X-Caller-Id",
-}
-ADA = {"authorization": f"Bearer {WEB}", "x-caller-id": "ada"}
 BOB = {"authorization": f"Bearer {WEB}", "x-caller-id": "bob"}
 OTHER = {"authorization": f"Bearer {BATCH}"}
 REDIS_URL = {"secretKeyRef": {"name": "redis", "key": "url"}}

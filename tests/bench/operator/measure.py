@@ -72,9 +72,10 @@ def measure(size: int, *, binary: Path, programs: Programs, operator: Path, say:
         made = rounds[-1][OURS] = create(on, size, agent=USER_AGENT, pid=process.pid)
         say(_row(OURS, made))
         on.timeline.rest(seconds=3)
+        writes = mean(len(each[OURS].writes) for each in rounds) / size
         found = _compared(rounds) | {
-            "writes per resource": mean(len(each[OURS].writes) for each in rounds) / size,
-            "writes beyond those needed": mean(len(each[OURS].writes) for each in rounds) / size - on.bodies.writes,
+            "writes per resource": writes,
+            "writes beyond those needed": writes - on.bodies.writes,
             "MB empty": empty,
         }
         _say_all(say, found)

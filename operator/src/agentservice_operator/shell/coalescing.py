@@ -29,7 +29,7 @@ class Coalescing:
         self._is_waiting = is_waiting
         self._rest = rest
         self._request_seconds = 0.0
-        self._turns: int | None = None
+        self._has_begun = False
 
     def saw(self, request_seconds: float) -> None:
         """Take note of how long a request took."""
@@ -37,17 +37,15 @@ class Coalescing:
 
     def begin(self) -> None:
         """Rest from now on, now and then, if anybody waits."""
-        if self._turns is None and self._is_waiting():
-            self._turns = 0
-            asyncio.get_running_loop().call_soon(self._turn)
+        if not self._has_begun and self._is_waiting():
+            self._has_begun = True
+            asyncio.get_running_loop().call_soon(self._turn, 1)
 
-    def _turn(self) -> None:
-        assert self._turns is not None, "it has begun"  # noqa: S101
-        self._turns += 1
-        if self._turns == TURNS:
+    def _turn(self, number: int) -> None:
+        if number == TURNS:
             if not self._is_waiting():
-                self._turns = None
+                self._has_begun = False
                 return
-            self._turns = 0
+            number = 0
             self._rest(min(LONGEST_REST, self._request_seconds / SHARE))
-        asyncio.get_running_loop().call_soon(self._turn)
+        asyncio.get_running_loop().call_soon(self._turn, number + 1)
