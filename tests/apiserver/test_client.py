@@ -1,19 +1,19 @@
 """The client against a real API server: what its answers become."""
 
 import asyncio
-import random
 import ssl
-import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+from tests.apiserver.clients import client_over, opened
 
 from agentservice_operator.kube.client import Client
-from agentservice_operator.kube.credentials import Connection, find_endpoint, from_kubeconfig
+from agentservice_operator.kube.credentials import Endpoint, find_endpoint, from_kubeconfig
 from agentservice_operator.kube.errors import (
     AlreadyExists,
     Conflict,
@@ -41,28 +41,20 @@ from devcluster.standalone import StandaloneControlPlane
 
 
 @pytest.fixture
-async def connect() -> AsyncIterator[Callable[..., Client]]:
+async def connect() -> AsyncIterator[Callable[..., Awaitable[Client]]]:
     """Clients for a kubeconfig or an endpoint, over real connections."""
-    connections: list[Connection] = []
+    async with AsyncExitStack() as connections:
 
-    def make(source: Any, **changes: Any) -> Client:
-        endpoint = from_kubeconfig(source) if isinstance(source, Path) else source
-        connection = Connection(endpoint, clock=time.monotonic)
-        connections.append(connection)
-        arguments: dict[str, Any] = {"clock": time.monotonic, "random": random.random}
-        arguments["on_unauthorized"] = connection.distrust_token
-        return Client(
-            wire=connection.wire, session=connection.session(), server=connection.server, **(arguments | changes)
-        )
+        async def make(source: Path | Endpoint, **changes: Any) -> Client:
+            connection = await connections.enter_async_context(opened(source))
+            return client_over(connection, **({"on_unauthorized": connection.distrust_token} | changes))
 
-    yield make
-    for connection in connections:
-        await connection.close()
+        yield make
 
 
 @pytest.fixture
-async def client(control_plane: StandaloneControlPlane, connect: Callable[..., Client]) -> Client:
-    return connect(control_plane.kubeconfig)
+async def client(control_plane: StandaloneControlPlane, connect: Callable[..., Awaitable[Client]]) -> Client:
+    return await connect(control_plane.kubeconfig)
 
 
 def config_map(
@@ -247,23 +239,23 @@ async def test_failed_mounts_can_be_selected_by_their_reason(client: Client, nam
 
 
 async def test_a_server_whose_certificate_nobody_vouches_for_is_told_nothing(
-    control_plane: StandaloneControlPlane, connect: Callable[..., Client]
+    control_plane: StandaloneControlPlane, connect: Callable[..., Awaitable[Client]]
 ) -> None:
     endpoint = replace(from_kubeconfig(control_plane.kubeconfig), tls=ssl.create_default_context())
     with pytest.raises(TransportError, match="cannot connect"):
-        await connect(endpoint, policy=RetryPolicy(attempts=1)).get(CONFIGMAPS, "default", "a")
+        await (await connect(endpoint, policy=RetryPolicy(attempts=1))).get(CONFIGMAPS, "default", "a")
 
 
 async def test_a_missing_permission_is_forbidden(
-    control_plane: StandaloneControlPlane, namespace: str, connect: Callable[..., Client]
+    control_plane: StandaloneControlPlane, namespace: str, connect: Callable[..., Awaitable[Client]]
 ) -> None:
-    stranger = connect(control_plane.user("stranger"))
+    stranger = await connect(control_plane.user("stranger"))
     with pytest.raises(Forbidden, match="configmaps"):
         await stranger.list(CONFIGMAPS, namespace=namespace)
 
 
 async def test_a_pods_service_account_is_known_and_a_rotated_token_is_picked_up(
-    control_plane: StandaloneControlPlane, namespace: str, connect: Callable[..., Client], tmp_path: Path
+    control_plane: StandaloneControlPlane, namespace: str, connect: Callable[..., Awaitable[Client]], tmp_path: Path
 ) -> None:
     url = urlsplit(control_plane.server)
     (tmp_path / "ca.crt").symlink_to(control_plane.certificate_authority)
@@ -272,7 +264,7 @@ async def test_a_pods_service_account_is_known_and_a_rotated_token_is_picked_up(
         {"KUBERNETES_SERVICE_HOST": str(url.hostname), "KUBERNETES_SERVICE_PORT": str(url.port)},
         service_account=tmp_path,
     )
-    client = connect(endpoint)
+    client = await connect(endpoint)
     with pytest.raises(Unauthorized):
         await client.list(CONFIGMAPS, namespace=namespace)
     control_plane.kubectl("-n", namespace, "create", "serviceaccount", "operator")

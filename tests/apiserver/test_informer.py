@@ -6,31 +6,15 @@ import random
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.apiserver.clients import connected
 
 from agentservice_operator.kube.client import Client
-from agentservice_operator.kube.credentials import Connection, from_kubeconfig
 from agentservice_operator.kube.informer import Informer
 from agentservice_operator.kube.resources import CONFIGMAPS
 from devcluster.standalone import StandaloneControlPlane
-
-
-@asynccontextmanager
-async def connected(kubeconfig: Path) -> AsyncIterator[Client]:
-    connection = Connection(from_kubeconfig(kubeconfig), clock=time.monotonic)
-    try:
-        yield Client(
-            wire=connection.wire,
-            session=connection.session(),
-            server=connection.server,
-            clock=time.monotonic,
-            random=random.random,
-        )
-    finally:
-        await connection.close()
 
 
 @asynccontextmanager

@@ -8,9 +8,9 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+from tests.apiserver.clients import client_over, opened
+
 from agentservice_operator.kube.agentservices import AgentServiceStore
-from agentservice_operator.kube.client import Client
-from agentservice_operator.kube.credentials import Connection, from_kubeconfig
 from agentservice_operator.kube.resources import AGENTSERVICES
 from agentservice_operator.shell.kopf_app import AgentServiceStream
 from devcluster.api import RefusedError
@@ -29,32 +29,24 @@ class Streamed:
 
 @asynccontextmanager
 async def streaming(kubeconfig: Path, *namespaces: str) -> AsyncIterator[Streamed]:
-    connection = Connection(from_kubeconfig(kubeconfig), clock=time.monotonic)
-    client = Client(
-        wire=connection.wire,
-        session=connection.session(),
-        server=connection.server,
-        clock=time.monotonic,
-        random=random.random,
-    )
     streamed = Streamed()
-    stream = AgentServiceStream(
-        store=streamed.store,
-        client=client,
-        connection=connection,
-        namespaces=namespaces,
-        random=random.random,
-        reclaim_signals=lambda: None,
-        backoff_ceiling=0.5,
-    )
-    task = asyncio.create_task(stream.run())
-    try:
-        await asyncio.wait_for(stream.listed.wait(), 20)
-        yield streamed
-    finally:
-        stream.stop()
-        await asyncio.wait_for(task, 8)
-        await connection.close()
+    async with opened(kubeconfig) as connection:
+        stream = AgentServiceStream(
+            store=streamed.store,
+            client=client_over(connection),
+            connection=connection,
+            namespaces=namespaces,
+            random=random.random,
+            reclaim_signals=lambda: None,
+            backoff_ceiling=0.5,
+        )
+        task = asyncio.create_task(stream.run())
+        try:
+            await asyncio.wait_for(stream.listed.wait(), 20)
+            yield streamed
+        finally:
+            stream.stop()
+            await asyncio.wait_for(task, 8)
 
 
 async def until(condition: Callable[[], object], *, seconds: float = 60) -> None:

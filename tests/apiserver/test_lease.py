@@ -9,9 +9,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from tests.apiserver.clients import connected
 
-from agentservice_operator.kube.client import Client
-from agentservice_operator.kube.credentials import Connection, from_kubeconfig
 from agentservice_operator.kube.lease import Elector, LeadershipLost, Timing
 from agentservice_operator.kube.resources import CONFIGMAPS, LEASES
 from devcluster.standalone import StandaloneControlPlane
@@ -21,15 +20,7 @@ SHORT = Timing(duration=3.0, renew_deadline=2.0, retry=0.4)
 
 @asynccontextmanager
 async def candidate(kubeconfig: Path, namespace: str, identity: str) -> AsyncIterator[Elector]:
-    connection = Connection(from_kubeconfig(kubeconfig), clock=time.monotonic)
-    client = Client(
-        wire=connection.wire,
-        session=connection.session(),
-        server=connection.server,
-        clock=time.monotonic,
-        random=random.random,
-    )
-    try:
+    async with connected(kubeconfig) as client:
         yield Elector(
             client=client,
             namespace=namespace,
@@ -40,8 +31,6 @@ async def candidate(kubeconfig: Path, namespace: str, identity: str) -> AsyncIte
             random=random.random,
             timing=SHORT,
         )
-    finally:
-        await connection.close()
 
 
 async def test_there_is_never_more_than_one_leader_while_leaders_die(
@@ -117,20 +106,13 @@ async def test_three_verbs_on_one_name_are_all_that_it_needs(
 
 
 async def test_the_fence_of_a_lost_lease_stops_a_write(control_plane: StandaloneControlPlane, namespace: str) -> None:
-    async with candidate(control_plane.kubeconfig, namespace, "one") as elector:
-        connection = Connection(from_kubeconfig(control_plane.kubeconfig), clock=time.monotonic)
-        client = Client(
-            wire=connection.wire,
-            session=connection.session(),
-            server=connection.server,
-            clock=time.monotonic,
-            random=random.random,
-            guard=elector.guard,
-        )
+    async with (
+        candidate(control_plane.kubeconfig, namespace, "one") as elector,
+        connected(control_plane.kubeconfig, guard=elector.guard) as client,
+    ):
         manifest = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"namespace": namespace, "name": "a"}}
         await elector.acquire()
         await client.create(CONFIGMAPS, manifest, field_manager="t")
         await asyncio.sleep(SHORT.renew_deadline)  # as a frozen process does: no renewal, no word of it
         with pytest.raises(LeadershipLost):
             await client.apply(CONFIGMAPS, manifest, field_manager="t")
-        await connection.close()

@@ -41,7 +41,8 @@ class Outlet:
     async def begin(self) -> None:
         """Send the head, if it was not."""
         async with self._turn:
-            await self._begin()
+            if not self.has_begun:
+                await self._begin()
 
     def begin_soon(self) -> None:
         """Send the head, if it was not, while the caller goes on."""
@@ -67,7 +68,8 @@ class Outlet:
     async def end(self, last: bytes = b"") -> None:
         """Send the last piece."""
         async with self._turn:
-            await self._begin()
+            if not self.has_begun:
+                await self._begin()
             await self._send({"type": "http.response.body", "body": last, "more_body": False})
 
     async def close(self) -> None:
@@ -80,8 +82,6 @@ class Outlet:
             await asyncio.gather(*self._behind, return_exceptions=True)
 
     async def _begin(self) -> None:
-        if self.has_begun:
-            return
         self.has_begun = True
         if self._alarm is not None:
             self._alarm.cancel()

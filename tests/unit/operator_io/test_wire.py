@@ -191,6 +191,14 @@ async def test_a_silent_server_is_given_up_in_time_and_its_late_answer_answers_n
         assert script.connections == 2
 
 
+async def test_a_second_try_has_only_the_time_that_the_first_has_left() -> None:
+    async with scripted(OK, b"", OK, pause=0.2) as (script, wire):
+        await ask(wire)
+        with pytest.raises(TimeoutError):
+            await ask(wire, seconds=0.3)
+        assert script.connections == 2
+
+
 async def test_a_request_that_is_cancelled_leaves_no_answer_to_the_next() -> None:
     late = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nlate"
     async with scripted(late, OK, pause=0.05) as (script, wire):

@@ -70,7 +70,7 @@ class Wire:
     async def send(
         self, method: str, target: str, *, headers: Mapping[str, str], body: bytes | None, seconds: float
     ) -> Answer:
-        """Send a request to the path and query of ``target``, encoded; return the answer. It may take so many ``seconds``.
+        """Send a request to the path and query of ``target``, encoded; return the answer. All of it may take so many ``seconds``.
 
         Raises:
             CannotConnectError: nothing was sent.
@@ -78,13 +78,14 @@ class Wire:
             TimeoutError: the same.
         """
         data = self._encoded(method, target, headers, body)
+        until = asyncio.get_running_loop().time() + seconds
         while True:
             line = self._take()
             is_new = line is None
             if line is None:
-                line = await self._connected(seconds)
+                line = await self._connected(until)
             try:
-                answer = await line.ask(data, seconds)
+                answer = await line.ask(data, until)
             except LostError:
                 if is_new or line.has_heard or method not in _RESENT:
                     raise
@@ -141,10 +142,10 @@ class Wire:
             asyncio.get_running_loop().call_later(self._keep_seconds / 2, self._sweep) if self._kept else None
         )
 
-    async def _connected(self, seconds: float) -> _Line:
+    async def _connected(self, until: float) -> _Line:
         loop = asyncio.get_running_loop()
         try:
-            async with asyncio.timeout(seconds):
+            async with asyncio.timeout_at(until):
                 _, line = await loop.create_connection(
                     lambda: _Line(loop, self._open), self._host, self._port, ssl=self._tls
                 )
@@ -174,13 +175,13 @@ class _Line(asyncio.Protocol):
         self._is_begun = False
         self._pieces: list[bytes] = []
 
-    async def ask(self, data: bytes, seconds: float) -> Answer:
-        """Send and wait for the answer. After anything but an answer the connection is of no use."""
+    async def ask(self, data: bytes, until: float) -> Answer:
+        """Send and wait for the answer, by the loop's clock ``until`` then. After anything but an answer the connection is of no use."""
         if self._transport is None:
             raise LostError("closed")
         self.has_heard = False
         waiter = self._waiter = self._loop.create_future()
-        timer = self._loop.call_later(seconds, self._fail, TimeoutError())
+        timer = self._loop.call_at(until, self._fail, TimeoutError())
         try:
             self._transport.write(data)
             return await waiter
