@@ -30,6 +30,7 @@ run of ours leaves out a part of what the bare loop pays:
 |---|---|---|---|
 | the SDK walks every body along its type hints before it sends it | 11 % | plain JSON is sent as it is | `openai_client.py` |
 | the SDK builds every answer, and every piece of a stream, along its type hints in Python | 2 %, of a stream 16 % | pydantic's validator, 20 times faster; what does not fit goes the SDK's way | `openai_client.py` |
+| the SDK takes each event of a stream apart line by line, in Python, through four generators | of a stream 4 % | one line of JSON, which is what they are, goes to the validator as it comes | `openai_client.py` |
 | `max_retries` as a setting of a request copies the whole client | | it is set on the client, once | `openai_client.py` |
 | httpx's HTTP/1.1 in Python | 9 % more than aiohttp's in C | aiohttp beneath httpx | `aiohttp_transport.py` |
 | aiohttp with `trust_env` looks for proxies and reads .netrc on two threads for each request | two waits for a thread | once for each host | `aiohttp_transport.py` |

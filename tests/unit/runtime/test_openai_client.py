@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx2
 import pytest
-from openai import AsyncOpenAI
+from openai import APIConnectionError, AsyncOpenAI
 from pydantic import BaseModel
 from pydantic_ai import Agent, NativeOutput
 from pydantic_ai.models.openai import OpenAIChatModel
@@ -136,7 +137,7 @@ def differing(member: str, **said: Any) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("told", differing("message", role="assistant", content="seven"))
 async def test_an_answer_is_what_the_sdk_makes_of_it(told: dict[str, Any]) -> None:
-    long, short = [await completions(is_short, answer={**ANSWER, **told}) for is_short in (False, True)]
+    long, short = [await completions(is_short, Sent(answer={**ANSWER, **told})) for is_short in (False, True)]
     assert type(short) is type(long)
     assert (repr(short), short.to_dict(warnings=False)) == (repr(long), long.to_dict(warnings=False))
 
@@ -145,14 +146,94 @@ async def test_an_answer_is_what_the_sdk_makes_of_it(told: dict[str, Any]) -> No
 async def test_a_piece_of_a_stream_is_what_the_sdk_makes_of_it(told: dict[str, Any]) -> None:
     ways: list[list[Any]] = []
     for is_short in (False, True):
-        ways.append([piece async for piece in await completions(is_short, stream=True, chunk={**CHUNK, **told})])
+        sent = Sent(chunk={**CHUNK, **told})
+        ways.append([piece async for piece in await completions(is_short, sent, stream=True)])
     (long,), (short,) = ways
     assert type(short) is type(long)
     assert (repr(short), short.to_dict(warnings=False)) == (repr(long), long.to_dict(warnings=False))
 
 
-async def completions(is_short: bool, *, stream: bool = False, **told: Any) -> Any:
-    http = httpx2.AsyncClient(transport=httpx2.MockTransport(Sent(**told)))
+WORDS = [f"data: {json.dumps(CHUNK).replace('seven', word)}" for word in ("six", "sieben ✓", "eight")]
+LONG = json.dumps(CHUNK).replace("seven", "x" * 70_000)
+STREAMS = {
+    "plain": "\n\n".join([*WORDS, "data: [DONE]", ""]),
+    "no space": "\n\n".join([*WORDS, "data:[DONE]", ""]).replace("data: ", "data:"),
+    "comments": "\n\n".join([WORDS[0], ": PROCESSING", ": PROCESSING", *WORDS[1:], "data: [DONE]", ""]),
+    "named": "\n\n".join([WORDS[0], f"event: message\nid: 7\n{WORDS[1]}", WORDS[2], "data: [DONE]", ""]),
+    "data of two lines": "\n\n".join([WORDS[0].replace(", ", ",\ndata: ", 1), *WORDS[1:], "data: [DONE]", ""]),
+    "carriage returns": "\r\n\r\n".join([*WORDS, "data: [DONE]", ""]),
+    "bare carriage returns": "\r\r".join([*WORDS, "data: [DONE]", ""]),
+    "more after the end": "\n\n".join([WORDS[0], "data: [DONE]", *WORDS[1:], ""]),
+    "no end": "\n\n".join([*WORDS, ""]),
+    "cut off": "\n\n".join(WORDS),
+    "a long one": "\n\n".join([WORDS[0], f"data: {LONG}", WORDS[2], "data: [DONE]", ""]),
+    "an error": "\n\n".join([WORDS[0], 'data: {"error": {"message": "no more"}}', WORDS[2], ""]),
+    "an error in a chunk": "\n\n".join([WORDS[0], f"data: {json.dumps({**CHUNK, 'error': {'code': 502}})}", ""]),
+    "no JSON": "\n\n".join([WORDS[0], "data: {", WORDS[2], ""]),
+    "half a character": "\n\n".join([WORDS[0], r'data: "\ud83d"', WORDS[2], ""]),
+    "nothing": "",
+}
+
+
+@pytest.mark.parametrize("size", [1, 7, 1 << 20])
+@pytest.mark.parametrize("name", STREAMS)
+async def test_a_stream_is_what_the_sdk_makes_of_it_in_whatever_pieces_it_comes(name: str, size: int) -> None:
+    long, short = [await read(is_short, STREAMS[name].encode(), size=size) for is_short in (False, True)]
+    assert short == long
+    assert len(long) > 1 or name == "nothing"
+
+
+async def read(is_short: bool, body: bytes, *, size: int) -> list[str]:
+    """What comes of a stream, and how it ends."""
+
+    async def pieces() -> AsyncIterator[bytes]:
+        for at in range(0, len(body), size):
+            yield body[at : at + size]
+
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        return httpx2.Response(200, content=pieces(), headers={"content-type": "text/event-stream"})
+
+    stream = await completions(is_short, answer, stream=True)
+    found: list[str] = []
+    try:
+        async for piece in stream:
+            found.append(repr(piece))
+    except Exception as error:
+        found.append(f"{type(error).__name__}: {error} {getattr(error, 'body', None)}")
+    return [*found, f"closed: {stream.response.is_closed}"]
+
+
+@pytest.mark.parametrize("error", [httpx2.ReadTimeout, httpx2.ReadError, httpx2.RemoteProtocolError])
+async def test_a_stream_that_breaks_off_ends_as_the_sdk_ends_it(error: type[httpx2.TransportError]) -> None:
+    async def pieces() -> AsyncIterator[bytes]:
+        yield WORDS[0].encode() + b"\n\n"
+        raise error("it broke")
+
+    ways: list[type[Exception]] = []
+    for is_short in (False, True):
+        stream = await completions(is_short, lambda _: httpx2.Response(200, content=pieces()), stream=True)
+        assert await anext(stream)
+        with pytest.raises(APIConnectionError) as broken:
+            await anext(stream)
+        assert stream.response.is_closed
+        ways.append(broken.type)
+    assert ways[0] is ways[1]
+
+
+@pytest.mark.parametrize("line_end", ["\n", "\r\n"])
+async def test_a_stream_that_is_not_read_on_has_told_what_had_come_and_is_closed(line_end: str) -> None:
+    async def pieces() -> AsyncIterator[bytes]:
+        yield (WORDS[0] + "\n\n").replace("\n", line_end).encode()
+        raise AssertionError("it waits for more")
+
+    stream = await completions(True, lambda _: httpx2.Response(200, content=pieces()), stream=True)
+    assert (await anext(stream)).choices[0].delta.content == "six"
+    await stream._iterator.aclose()
+    assert stream.response.is_closed
+
+
+async def completions(is_short: bool, answer: Any, *, stream: bool = False) -> Any:
+    http = httpx2.AsyncClient(transport=httpx2.MockTransport(answer))
     client = AsyncOpenAI(base_url="http://model/v1", api_key="k", http_client=http)
     if is_short:
         shorten(client)
