@@ -128,6 +128,28 @@ async def test_what_was_deleted_before_a_410_is_told_although_kopf_is_silent(
         assert streamed.names == {"a", "c"}
 
 
+async def test_what_kopf_lists_is_told_by_our_list_alone_also_what_changes_between_the_two(
+    api: Any, make_client: Any, eventually: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, by_kopf = api._list, []
+
+    def lists(plural: str, namespace: str, request: Any) -> Any:
+        if request.query.get("limit") == "1":
+            by_kopf.append(api.put("agentservices", "between", spec={}))
+        return real(plural, namespace, request)
+
+    monkeypatch.setattr(api, "_list", lists)
+    for name in "abc":
+        api.put("agentservices", name, spec={})
+    streamed = Streamed(api, make_client())
+    seen: list[Any] = []
+    monkeypatch.setattr(streamed.store, "observe", lambda *event: seen.append(event))
+    async with streamed.running():
+        await eventually(lambda: streamed.names == {"a", "b", "c", "between"})
+    assert len(by_kopf) == 1
+    assert not seen
+
+
 @pytest.mark.parametrize("status", [403, 404, 422, 429, 500])
 async def test_a_refused_list_does_not_end_the_stream(
     api: Any, make_client: Any, fault: Any, eventually: Any, status: int

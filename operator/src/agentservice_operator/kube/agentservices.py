@@ -1,7 +1,7 @@
 """Decides how the belief about AgentServices is repaired: by lists of our own beside kopf's event stream.
 
-kopf tells changes at once but has gaps: after a 410 it lists again without telling what was deleted meanwhile, and a
-watch task may die silently. `relist` mends both: it is called at the start, at intervals, and whenever kopf lists.
+kopf tells changes at once but has gaps: after a 410 it watches again without telling what happened meanwhile, and a
+watch task may die silently. `relist` mends both: it is called at the start, at intervals, and whenever kopf has listed.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from agentservice_operator.manifest import Key, Manifest
 class AgentServiceStore(ObjectStore):
     """The AgentServices in the watched namespaces."""
 
-    def observe(self, event_type: str | None, content: Manifest) -> None:
-        """One event: ADDED, MODIFIED, DELETED, or None for an object that was listed.
+    def observe(self, event_type: str, content: Manifest) -> None:
+        """One event: ADDED, MODIFIED or DELETED.
 
         Events of one object come in order, those of two objects of one name (deleted and made again) may not.
         """

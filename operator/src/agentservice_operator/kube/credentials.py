@@ -157,7 +157,12 @@ class Connection:
         self._connector = aiohttp.TCPConnector(limit=0, ssl=endpoint.tls or True, keepalive_timeout=60)
         self.wire = Wire(endpoint.server, tls=endpoint.tls, token=self.token, clock=clock)
 
-    def session(self, *, saw: Callable[[URL], None] = lambda _: None) -> aiohttp.ClientSession:
+    def session(
+        self,
+        *,
+        saw: Callable[[URL], None] = lambda _: None,
+        response_class: type[aiohttp.ClientResponse] = aiohttp.ClientResponse,
+    ) -> aiohttp.ClientSession:
         """A new session over the shared pool. Closing it leaves the pool open. ``saw`` is told of each request."""
 
         async def seen(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
@@ -167,6 +172,7 @@ class Connection:
         return aiohttp.ClientSession(
             connector=self._connector,
             connector_owner=False,
+            response_class=response_class,
             middlewares=(self._authorize, seen),
             headers={"User-Agent": "agentservice-operator"},
             cookie_jar=aiohttp.DummyCookieJar(),  # an API server sets none, and the other looks for some at each request
