@@ -106,7 +106,9 @@ def settings() -> kopf.OperatorSettings:
     made.networking.error_backoffs = cast("Any", EndlessBackoffs())
     made.networking.request_timeout = 30
     made.watching.chunk_size = 1  # what it lists is not looked at, see `_Answer`
-    made.queueing.idle_timeout = 0.5  # of a task per object: it keeps nothing that its successor would miss
+    made.queueing.idle_timeout = (
+        0.05  # of a task per object: until then it holds the object, and keeps nothing that its successor would miss
+    )
     made.watching.server_timeout = 290
     made.watching.client_timeout = 320
     made.watching.inactivity_timeout = 90
