@@ -23,6 +23,7 @@ import uvicorn
 from fastapi import FastAPI
 from prometheus_client import disable_created_metrics
 from tests.services.programs import at_hand
+from tests.services.redis_server import RedisServer
 
 from agentservice_api import RuntimeConfig
 from agentservice_runtime import logs
@@ -341,3 +342,9 @@ def wait_until_fixture() -> Callable[..., Any]:
 def installed() -> None:
     """A redis-server is at hand."""
     at_hand(Need.REDIS)
+
+
+@pytest.fixture(scope="module")
+def redis(installed: None) -> Iterator[RedisServer]:
+    with RedisServer() as server:
+        yield server

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import httpx
@@ -46,12 +46,6 @@ def agent(embed_shared: Any, configuration: Callable[..., dict[str, Any]]) -> An
     return embed_shared(
         config, model="as-asked", secrets={"support-web/token": TOKEN, "openai/api-key": "sk-canary-key"}
     )
-
-
-@pytest.fixture(scope="module")
-def redis(installed: None) -> Iterator[RedisServer]:
-    with RedisServer() as server:
-        yield server
 
 
 class Talk:

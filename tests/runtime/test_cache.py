@@ -22,12 +22,6 @@ TOOL = "def look(x: int) -> str:\n    '''Look.'''\n    return f'seen {x}'\n"
 OUTCOMES = ("hit", "shared", "miss", "bypass", "unavailable")
 
 
-@pytest.fixture(scope="module")
-def redis(installed: None) -> Iterator[RedisServer]:
-    with RedisServer() as server:
-        yield server
-
-
 @pytest.fixture(autouse=True)
 def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
     patient(monkeypatch)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import httpx2
@@ -10,12 +9,6 @@ import pytest
 from tests.runtime.caching import EVER, Asking, ask, cached, message, patient, secrets
 from tests.runtime.callers import ADA, AUTH, WEB
 from tests.services.redis_server import RedisServer
-
-
-@pytest.fixture(scope="module")
-def redis(installed: None) -> Iterator[RedisServer]:
-    with RedisServer() as server:
-        yield server
 
 
 @pytest.fixture(autouse=True)

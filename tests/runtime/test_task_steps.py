@@ -55,12 +55,6 @@ def database(installed: None) -> Iterator[PostgresServer]:
         yield server
 
 
-@pytest.fixture(scope="module")
-def redis(installed: None) -> Iterator[RedisServer]:
-    with RedisServer() as server:
-        yield server
-
-
 class Scene:
     """An agent whose tool counts its calls, and may be held or made to fail in one of them."""
 

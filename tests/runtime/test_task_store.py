@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
@@ -29,12 +29,6 @@ TERMS = Terms(
     given_up=problems.given_up(2),
     away_seconds=EVER,
 )
-
-
-@pytest.fixture(scope="module")
-def redis(installed: None) -> Iterator[RedisServer]:
-    with RedisServer() as server:
-        yield server
 
 
 class Queue:

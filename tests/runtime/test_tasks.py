@@ -6,7 +6,7 @@ import json
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import httpx2
@@ -20,12 +20,6 @@ from agentservice_cli.main import run as command
 BOB = {"authorization": f"Bearer {WEB}", "x-caller-id": "bob"}
 OTHER = {"authorization": f"Bearer {BATCH}"}
 REDIS_URL = {"secretKeyRef": {"name": "redis", "key": "url"}}
-
-
-@pytest.fixture(scope="module")
-def redis(installed: None) -> Iterator[RedisServer]:
-    with RedisServer() as server:
-        yield server
 
 
 def queued(configuration: Callable[..., dict[str, Any]], **parts: Any) -> dict[str, Any]:
