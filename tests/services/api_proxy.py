@@ -128,6 +128,10 @@ class ApiProxy:
         await self._cut()
         await self._runner.cleanup()
         await self._session.close()
+        held = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in held:  # requests whose answers are held back
+            task.cancel()
+        await asyncio.gather(*held, return_exceptions=True)
 
     async def _cut(self) -> int:
         cut = list(self._watches)
