@@ -64,7 +64,7 @@ async def test_between_two_rests_an_answer_has_the_turns_to_become_a_request_how
     await turns(TURNS)
 
 
-@pytest.mark.parametrize(("request_seconds", "rest"), [(0.008, 0.002), (0.02, 0.005), (0.5, LONGEST_REST)])
+@pytest.mark.parametrize(("request_seconds", "rest"), [(0.008, 0.004), (0.02, 0.01), (0.5, LONGEST_REST)])
 async def test_a_rest_is_a_part_of_what_requests_take_and_never_long(request_seconds: float, rest: float) -> None:
     crowd = Crowd(2)
     crowd.coalescing(request_seconds=request_seconds).begin()

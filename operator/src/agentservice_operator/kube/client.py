@@ -82,7 +82,7 @@ class Client:
         clock: Callable[[], float],
         random: Callable[[], float],
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
-        concurrency: int = 32,
+        concurrency: int = 48,
         request_timeout: float = 30.0,
         policy: RetryPolicy | None = None,
         guard: Callable[[], None] | None = None,

@@ -12,9 +12,9 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-LONGEST_REST: Final = 0.010
+LONGEST_REST: Final = 0.020
 """Seconds."""
-SHARE: Final = 4
+SHARE: Final = 2
 """A rest is at most this part of what a request takes now: a fast API server is never waited for."""
 TURNS: Final = 6
 """Of the event loop between two rests: enough for an answer to become the next request."""
