@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
+from aiohttp import web
 
 from agentservice_operator.kube.agentservices import AgentServiceStore
 from agentservice_operator.kube.credentials import Connection, Endpoint
@@ -148,6 +149,23 @@ async def test_what_kopf_lists_is_told_by_our_list_alone_also_what_changes_betwe
         await eventually(lambda: streamed.names == {"a", "b", "c", "between"})
     assert len(by_kopf) == 1
     assert not seen
+
+
+async def test_a_list_that_fails_once_is_asked_for_again_by_kopf_itself(
+    api: Any, make_client: Any, eventually: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, failures = api._list, [500]
+
+    def lists(plural: str, namespace: str, request: Any) -> Any:
+        if request.query.get("limit") == "1" and failures:
+            return web.json_response({"kind": "Status", "code": 500}, status=failures.pop())
+        return real(plural, namespace, request)
+
+    monkeypatch.setattr(api, "_list", lists)
+    async with Streamed(api, make_client()).running() as streamed:
+        await eventually(lambda: api.watching("agentservices"))
+        assert not failures
+        assert streamed.reclaimed == 1
 
 
 @pytest.mark.parametrize("status", [403, 404, 422, 429, 500])

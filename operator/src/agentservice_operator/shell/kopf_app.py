@@ -106,9 +106,8 @@ def settings() -> kopf.OperatorSettings:
     made.networking.error_backoffs = cast("Any", EndlessBackoffs())
     made.networking.request_timeout = 30
     made.watching.chunk_size = 1  # what it lists is not looked at, see `_Answer`
-    made.queueing.idle_timeout = (
-        0.05  # of a task per object: until then it holds the object, and keeps nothing that its successor would miss
-    )
+    # of a task per object: until then it holds the object, and it keeps nothing that its successor would miss
+    made.queueing.idle_timeout = 0.05
     made.watching.server_timeout = 290
     made.watching.client_timeout = 320
     made.watching.inactivity_timeout = 90
@@ -121,7 +120,7 @@ class _Answer(aiohttp.ClientResponse):
 
     async def json(self, **options: Any) -> Any:
         said = await super().json(**options)
-        if not _is_list(self.url):
+        if not (self.ok and _is_list(self.url)):
             return said
         return {"metadata": {"resourceVersion": said["metadata"]["resourceVersion"]}, "items": []}
 
