@@ -153,7 +153,7 @@ def test_pods_follow_the_load_and_git_never_finds_a_difference_whatever_goes_on_
     def until(what: str, reached: Callable[[int], bool], *, seconds: float = PATIENCE_SECONDS) -> None:
         wait(what, lambda: reached(goes_on()), seconds=seconds, why=agent.explain)
 
-    with caller.load(agent.url, rate=12, streams=STREAMS) as load:
+    with caller.load(agent.url, rate=18, streams=STREAMS) as load:
         kube.apply(secret(team, "elastic", **{"api-key": f"sk-{uuid.uuid4().hex}"}))
         until("the load has all the pods that are allowed", lambda pods: pods == MOST)
         upgraded = upgrade(cluster)
