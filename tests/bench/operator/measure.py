@@ -38,6 +38,9 @@ BUDGETED = ("Role", "RoleBinding")
 """Kinds of children that only an agent with a budget has."""
 BULK = 1000
 SINGLES = 5
+FIRST_SINGLE_SECONDS = 2.0
+"""After the first of the crowd: all of it has been sent by then, and the operator knows of it or has it yet to hear."""
+SINGLE_EVERY_SECONDS = 1.0
 DRIFTER = "single"
 
 Say = Callable[[str], None]
@@ -220,21 +223,23 @@ def _reports(write: Write, namespace: str) -> bool:
 def _latency(on: Stage) -> Iterator[tuple[str, Figures]]:
     """While many are being made: how long a single one takes, in another namespace and in the same one."""
     for where, namespace in (("another namespace", "single"), ("the same namespace", NAMESPACE)):
-        late, left = _beside_a_crowd(on, namespace)
+        late, crowd, left = _beside_a_crowd(on, namespace)
         name = f"seconds until a single one in {where} is applied"
         note = f" (the slowest of {SINGLES}; {left} of {BULK} still waited after the last)"
         yield f"| {name}{note} | {late:.2g} |", {name: late}
+        share = f"the same / seconds until the crowd is, in {where}"
+        yield f"| {share} | {late / crowd:.2g} |", {share: late / crowd}
 
 
-def _beside_a_crowd(on: Stage, namespace: str) -> tuple[float, int]:
-    """The seconds that the slowest single one took, and how many of the crowd were reported after the last of them."""
+def _beside_a_crowd(on: Stage, namespace: str) -> tuple[float, float, int]:
+    """The seconds that the slowest single one took and those of the crowd, and how many of it were reported after the last single one."""
     on.timeline.forget()
     prefix = f"bulk-{namespace}"
     sending = on.start_sending("resources", BULK, prefix=prefix)
-    time.sleep(4)
+    time.sleep(FIRST_SINGLE_SECONDS)
     for number in range(SINGLES):
         _post_single(on, namespace, f"single-{number}")
-        time.sleep(2)
+        time.sleep(SINGLE_EVERY_SECONDS)
     sending.wait()
 
     def reported() -> list[float]:
@@ -247,7 +252,9 @@ def _beside_a_crowd(on: Stage, namespace: str) -> tuple[float, int]:
     on.timeline.until(lambda: len(reported()) >= BULK, seconds=1800, quiet=30)
     on.timeline.rest(seconds=2)
     late = [_took(on, namespace, f"single-{number}") for number in range(SINGLES)]
-    return max(took for took, _ in late), sum(ended > late[-1][1] for ended in reported())
+    began = min(w.began for w in on.timeline.writes if w.resource == "agentservices" and w.name.startswith(prefix))
+    left = sum(ended > late[-1][1] for ended in reported())
+    return max(took for took, _ in late), max(reported()) - began, left
 
 
 def _post_single(on: Stage, namespace: str, name: str, further: Mapping[str, Any] | None = None) -> None:
