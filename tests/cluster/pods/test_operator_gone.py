@@ -60,16 +60,18 @@ def test_a_killed_leader_is_replaced_and_no_agent_notices(
         killed = time.monotonic()
         agents["changed"].apply(specification("Say new."))
         wait(
-            "the other operator has applied a change that was made after the kill",
+            "another process has applied a change that was made after the kill",
             lambda: agents["changed"].deployed_revision() != revision,
             seconds=TAKEOVER_SECONDS - (time.monotonic() - killed),
             why=lambda: kube.kubectl("-n", operator_namespace, "get", "lease,pods", "-o", "wide"),
         )
         took = time.monotonic() - killed
-        assert leader(kube, operator_namespace) != first
+        # Mostly the one that stood by; the killed one's container, started again, where that saw the last renewal first.
+        successor = leader(kube, operator_namespace)
+        assert successor not in ("", first)
         agents["changed"].wait_ready()
         report = load.stop()
-    print(f"leader killed: the other made a change {took:.1f} s later; {report}")
+    print(f"leader {first} killed: {successor} made a change {took:.1f} s later; {report}")
     assert not report.failed, report
     for name in set(NAMES) - {"changed"}:
         assert agents[name].restarts() == before[name]

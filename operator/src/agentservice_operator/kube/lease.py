@@ -189,7 +189,7 @@ class Elector:
                     return
             except (KubeError, TimeoutError) as error:
                 self._complain(error)
-            await self._sleep(self._timing.retry * (1 + self._random() * 0.2))
+            await self._sleep(self._until_next_look())
 
     async def hold(self) -> None:
         """Renew for ever.
@@ -228,6 +228,12 @@ class Elector:
                 await self._client.replace(LEASES, record, field_manager=FIELD_MANAGER)
         except (KubeError, TimeoutError) as error:
             logger.warning("could not release the lease, it expires by itself: %s", error)
+
+    def _until_next_look(self) -> float:
+        """Seconds: a retry with jitter, or sooner when somebody else's lease expires before that."""
+        retry = self._timing.retry * (1 + self._random() * 0.2)
+        left = self._observed.since + self._observed.duration - self._clock() if self._observed is not None else 0.0
+        return min(retry, left) if left > 0 else retry
 
     async def _try(self, *, timeout: float) -> bool:  # noqa: ASYNC109 - passed on to asyncio.timeout
         """One attempt to hold the lease. False: it is somebody else's."""
