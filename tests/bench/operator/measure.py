@@ -234,8 +234,8 @@ def _beside_a_crowd(on: Stage, namespace: str) -> tuple[float, float, int]:
     """The seconds that the slowest single one took and those of the crowd, and how many of it were reported after the last single one."""
     on.timeline.forget()
     prefix = f"bulk-{namespace}"
-    sending = on.start_sending("resources", BULK, prefix=prefix)
-    sending.wait()  # in two seconds; one that is made in the midst of those of its namespace is one of them, and waits as they do
+    # In two seconds. One that is made meanwhile in the same namespace is one of the crowd, and waits as they do.
+    on.send("resources", BULK, prefix=prefix)
     for number in range(SINGLES):
         _post_single(on, namespace, f"single-{number}")
         time.sleep(SINGLE_EVERY_SECONDS)

@@ -50,16 +50,6 @@ class Stage:
         )
         return json.loads(done.stdout)
 
-    def start_sending(self, mode: str, n: int, *, prefix: str) -> subprocess.Popen[bytes]:
-        """The same, without waiting for its end."""
-        return subprocess.Popen(
-            [
-                *(str(self.programs.limit), f"-kubeconfig={self.plane.kubeconfig}", f"-mode={mode}", f"-n={n}"),
-                *(f"-prefix={prefix}", f"-bodies={self._file(NAMESPACE)}"),
-            ],
-            stdout=subprocess.DEVNULL,
-        )
-
     def _file(self, namespace: str) -> Path:
         return bodies(namespace).write(self.directory / f"bodies-{namespace}.json")
 
