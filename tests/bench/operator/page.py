@@ -21,7 +21,8 @@ posted is turned into an apply's, and later ones take one. *All CPU* is that of 
 With 1,000 resources the programs take turns, three rounds of them: a ratio is of two programs of one round, and the mean of the rounds counts.
 
 An agent with a budget takes four writes more: Role, RoleBinding, AgentLedger and its accounts. Drift is measured on one of those, so that it is
-of all kinds of children."""
+of all kinds of children. A single agent beside a crowd is made once all of the crowd has been sent: it is then the newest, and in the same namespace every second
+turn is the newest one's. One that is made in the midst of its own namespace's crowd is one of them."""
 
 
 def page(lines: Sequence[str], *, today: date, seconds: float, outside: Sequence[str]) -> str:

@@ -23,7 +23,7 @@ KEY = Key("team-a", "support")
 
 def test_the_image_alone_is_enough() -> None:
     made = from_environment({"RUNTIME_IMAGE": "example.org/runtime:1", "WATCH_NAMESPACES": "", "WORKERS": " "})
-    assert (made.watch_namespaces, made.workers, made.http_port) == ((), 32, 8080)
+    assert (made.watch_namespaces, made.workers, made.http_port) == ((), 48, 8080)
 
 
 def test_every_variable_is_read() -> None:

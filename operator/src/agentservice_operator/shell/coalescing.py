@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-LONGEST_REST: Final = 0.020
+LONGEST_REST: Final = 0.025
 """Seconds."""
 SHARE: Final = 2
 """A rest is at most this part of what a request takes now: a fast API server is never waited for."""

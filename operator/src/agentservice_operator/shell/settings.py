@@ -69,7 +69,7 @@ class Settings:
     prometheus_address: str = ""
     api_server_cidrs: tuple[str, ...] = _API_SERVER.cidrs
     api_server_ports: tuple[int, ...] = _API_SERVER.ports
-    workers: int = 32
+    workers: int = 48
     resync_seconds: int = 600
     secrets_seconds: int = 60
     log_level: int = logging.INFO
@@ -144,7 +144,7 @@ def from_environment(environ: Mapping[str, str]) -> Settings:
         api_server_ports=read(
             "API_SERVER_PORTS", _API_SERVER.ports, _ports, "give ports separated by commas, such as 443,6443"
         ),
-        workers=read("WORKERS", 32, _between(1, 100), "give a whole number from 1 to 100"),
+        workers=read("WORKERS", 48, _between(1, 100), "give a whole number from 1 to 100"),
         resync_seconds=read("RESYNC_SECONDS", 600, _between(30, 86400), "give whole seconds from 30 to 86400"),
         secrets_seconds=read("SECRETS_SECONDS", 60, _between(1, 3600), "give whole seconds from 1 to 3600"),
         log_level=read("LOG_LEVEL", logging.INFO, _level, "use one of debug, info, warning, error"),
