@@ -12,6 +12,8 @@ ENVIRONMENT := .venv/.synced
 # A test that needs a cluster fails without one, here as in CI; `pytest` by hand skips it and says why.
 BENCH := CI=true $(RUN)/python -m tests.bench
 PYTEST := CI=true $(RUN)/pytest -q
+# Tests that wait for processes more than they compute: with two at a time, two cores are idle for more than half of it.
+WAITING := -n 3 --dist loadfile
 # Properties, and whole processes without a cluster: every folder of tests/ that has no target of its own.
 OTHERS = $(filter-out tests/unit/ tests/apiserver/ tests/chart/ tests/cluster/ tests/compose/ tests/keda/ tests/bench/,$(wildcard tests/[a-z]*/))
 
@@ -30,14 +32,14 @@ unit: $(ENVIRONMENT) ## Tests that need no cluster and no network, in seconds
 	$(PYTEST) -n 2 tests/unit
 
 process-test: $(ENVIRONMENT)
-	$(PYTEST) -n 2 --dist loadfile $(OTHERS)
+	$(PYTEST) $(WAITING) $(OTHERS)
 
 runtime-test: $(ENVIRONMENT)
-	$(PYTEST) -n 2 --dist loadfile tests/runtime
+	$(PYTEST) $(WAITING) tests/runtime
 
 apiserver-test: $(ENVIRONMENT) ## Tests against a real API server and with the real Helm; no root
 	@$(DC) build > /dev/null
-	$(PYTEST) -n 2 --dist loadfile tests/apiserver tests/chart
+	$(PYTEST) $(WAITING) tests/apiserver tests/chart
 
 cluster-test: $(ENVIRONMENT) ## Tests in real pods, on the dev cluster
 	@$(DC) up --images
