@@ -60,6 +60,11 @@ class Observation:
         return float(self._spec.get("leaseDurationSeconds") or 0)
 
     @property
+    def expires(self) -> float:
+        """When it may be taken, in our monotonic seconds, if it stays as it is."""
+        return self.since + self.duration
+
+    @property
     def _spec(self) -> dict[str, Any]:
         return (self.lease or {}).get("spec") or {}
 
@@ -83,7 +88,7 @@ def decide(observed: Observation, *, me: str, now: float) -> Decision:
         return Decision.CREATE
     if observed.holder == me:
         return Decision.RENEW
-    if not observed.holder or now >= observed.since + observed.duration:
+    if not observed.holder or now >= observed.expires:
         return Decision.TAKE
     return Decision.WAIT
 
@@ -232,7 +237,7 @@ class Elector:
     def _until_next_look(self) -> float:
         """Seconds: a retry with jitter, or sooner when somebody else's lease expires before that."""
         retry = self._timing.retry * (1 + self._random() * 0.2)
-        left = self._observed.since + self._observed.duration - self._clock() if self._observed is not None else 0.0
+        left = self._observed.expires - self._clock() if self._observed is not None else 0.0
         return min(retry, left) if left > 0 else retry
 
     async def _try(self, *, timeout: float) -> bool:  # noqa: ASYNC109 - passed on to asyncio.timeout
